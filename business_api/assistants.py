@@ -1,0 +1,72 @@
+"""Assistants: what the `model` of an OpenAI request names. Read from assistants.toml, once."""
+
+import hashlib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from business_api.errors import UnknownAssistant
+
+
+class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way of answering: where to search, what to say to the LLM, what to do without passages.
+
+    `collection` None turns retrieval off: the assistant is a plain relay to the LLM.
+    `passages` is how many are given to the LLM, `candidates` how many each of dense and BM25 search brings.
+    `without_passages`: what happens when nothing was found. `when_retrieval_fails`: `refuse` answers 503,
+    `answer` answers without documents and says so in `degraded`.
+    """
+
+    name: str = ""
+    description: str = ""
+    collection: str | None = None
+    template: str | None = None
+    passages: int = 4
+    candidates: int = 40
+    fusion: Literal["rrf", "dbsf"] = "dbsf"
+    dense_weight: float = 1.0
+    bm25_weight: float = 1.0
+    max_tokens: int = 256
+    temperature: float | None = None
+    without_passages: Literal["abstain", "answer"] = "abstain"
+    when_retrieval_fails: Literal["refuse", "answer"] = "refuse"
+    suggestions: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """`name@digest`: two assistants with the same version answer by the same settings."""
+        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:12]
+        return f"{self.name}@{digest}"
+
+
+class Assistants:
+    """All assistants by name; the first one of the file is the default."""
+
+    def __init__(self, assistants: list[Assistant]) -> None:
+        self._by_name = {assistant.name: assistant for assistant in assistants}
+        self.default = assistants[0].name
+
+    @classmethod
+    def load(cls, path: Path) -> "Assistants":
+        """Read a TOML file of `[name]` tables. Raises ValueError that names the file and the field."""
+        try:
+            tables = tomllib.loads(path.read_text())
+            found = [msgspec.convert(table | {"name": name}, Assistant) for name, table in tables.items()]
+        except (tomllib.TOMLDecodeError, msgspec.ValidationError) as exc:
+            raise ValueError(f"{path}: {exc}") from exc
+        if not found:
+            raise ValueError(f"{path}: no assistant; add a table such as [tandem]")
+        return cls(found)
+
+    def __iter__(self) -> Iterator[Assistant]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> Assistant:
+        """The assistant of this name. Raises UnknownAssistant."""
+        if name not in self._by_name:
+            known = ", ".join(self._by_name)
+            raise UnknownAssistant(f"no assistant {name[:80]!r}; there are: {known}", param="model")
+        return self._by_name[name]

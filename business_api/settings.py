@@ -1,0 +1,150 @@
+"""Every knob, with its default and what it does. Built once, in `app.py`.
+
+Sources, strongest first: environment variables `BUSINESS_API_*` (nested with `__`), the TOML file named by
+`BUSINESS_API_FILE` (business_api.toml if it exists), these defaults.
+"""
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LlmSettings(_Group):
+    """The LLM tier, as seen from here."""
+
+    url: str = "http://127.0.0.1:8001/v1"
+    """OpenAI base URL of the LLM server, or `asgi://module:factory` to run its ASGI app in this process."""
+    model: str | None = None
+    """Served name to ask for; None takes the first one that the server lists."""
+    api_key: SecretStr | None = None
+    context_tokens: int = Field(2048, ge=256)
+    """Context length of the model, prompt and answer together."""
+    bytes_per_token: float = Field(3.0, gt=0.5)
+    """UTF-8 bytes that a token is at least worth: the estimate that fits prompts into the context."""
+    connect_deadline: float = 2.0
+    first_delta_deadline: float = 120.0
+    delta_deadline: float = 30.0
+    """Longest gap between two deltas, in seconds."""
+    total_deadline: float = 600.0
+    max_in_flight: int = Field(64, ge=1)
+    """Generations at once; more wait in the queue."""
+    max_queued: int = Field(256, ge=0)
+    """Waiting requests; more are answered 503 with Retry-After."""
+    queue_deadline: float = 30.0
+
+
+class EmbeddingSettings(_Group):
+    """What turns text into vectors."""
+
+    kind: Literal["onnx", "sentence-transformers", "hosted"] = "onnx"
+    folder: Path = Path("models/all-minilm-l6-v2")
+    """Folder with model.onnx and tokenizer.json, relative to `var`."""
+    model: str = "all-minilm-l6-v2"
+    """Name kept with the index: an index made by another model is refused. For `hosted`, the model asked for."""
+    url: str | None = None
+    """Base URL of a hosted OpenAI embeddings API."""
+    api_key: SecretStr | None = None
+    threads: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
+    cache: int = 4096
+    """Questions whose vectors are kept in memory."""
+    deadline: float = 5.0
+
+
+class StoreSettings(_Group):
+    """Where chunks and their vectors are kept."""
+
+    url: str | None = None
+    """A Qdrant server; None uses the embedded engine in `var/index`, which one process may open at a time."""
+    api_key: SecretStr | None = None
+    deadline: float = 5.0
+
+
+class GuardSettings(_Group):
+    """What is refused before any work is done."""
+
+    require_keys: Literal["auto", "always"] = "auto"
+    """`auto` asks for an API key unless the service listens on loopback only."""
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    """Accepted `Host` names while keys are not required: a web page elsewhere cannot reach a local service."""
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_question_chars: int = 100_000
+    requests_per_minute: int = Field(600, ge=1)
+    """Per key; callers without a key share one."""
+
+
+class SinkSettings(_Group):
+    """Where exchanges are recorded."""
+
+    segment_bytes: int = 8 * 1024 * 1024
+    """A spool segment is closed and synced at this size."""
+    drain_seconds: float = 0.05
+    """Longest time an exchange waits in the spool before it is in the store."""
+
+
+class Settings(BaseSettings):
+    """All settings of the business API."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BUSINESS_API_", env_nested_delimiter="__", frozen=True, extra="forbid",
+        use_attribute_docstrings=True,
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    var: Path = ROOT / "var"
+    """Everything written at run time: models, index, spool, exchanges, keys."""
+    prompts: Path = ROOT / "prompts"
+    assistants: Path = ROOT / "assistants.toml"
+    tenant: str = "default"
+    """Tenant of callers without a key, and of `ingest`."""
+    llm: LlmSettings = LlmSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    store: StoreSettings = StoreSettings()
+    guard: GuardSettings = GuardSettings()
+    sink: SinkSettings = SinkSettings()
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return self.host == "localhost" or (_is_address(self.host) and ip_address(self.host).is_loopback)
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether a caller must show an API key."""
+        return self.guard.require_keys == "always" or not self.on_loopback
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the TOML file."""
+        file = Path(os.environ.get("BUSINESS_API_FILE", "business_api.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
