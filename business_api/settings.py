@@ -55,7 +55,7 @@ class EmbeddingSettings(_Group):
     folder: Path = Path("models/all-minilm-l6-v2")
     """Folder with model.onnx and tokenizer.json, relative to `var`."""
     model: str = "all-minilm-l6-v2"
-    """Name kept with the index: an index made by another model is refused. For `hosted`, the model asked for."""
+    """Name kept with the index: an index of another model is refused. `hosted` asks for it."""
     url: str | None = None
     """Base URL of a hosted OpenAI embeddings API."""
     api_key: SecretStr | None = None
@@ -80,7 +80,7 @@ class GuardSettings(_Group):
     require_keys: Literal["auto", "always"] = "auto"
     """`auto` asks for an API key unless the service listens on loopback only."""
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
-    """Accepted `Host` names while keys are not required: a web page elsewhere cannot reach a local service."""
+    """Accepted `Host` names while no key is required: no page elsewhere can reach us."""
     max_body_bytes: int = 4 * 1024 * 1024
     max_question_chars: int = 100_000
     requests_per_minute: int = Field(600, ge=1)
@@ -100,7 +100,10 @@ class Settings(BaseSettings):
     """All settings of the business API."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BUSINESS_API_", env_nested_delimiter="__", frozen=True, extra="forbid",
+        env_prefix="BUSINESS_API_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
         use_attribute_docstrings=True,
     )
 
