@@ -50,7 +50,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asks: the conversation so far, whose last message is the question.
 
-    `sampling` holds OpenAI's sampling fields exactly as they go to the LLM (`temperature`, `stop`, `tools` ...).
+    `sampling` holds OpenAI's sampling fields as they go to the LLM (`temperature`, `stop`, `tools` ...).
     """
 
     id: str
