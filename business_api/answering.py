@@ -67,6 +67,8 @@ async def answer(question: Question, parts: Parts) -> "Answer":
     except BaseException as exc:  # cancellation too: a caller that hangs up leaves an exchange behind
         _end(exchange, exc, began)
         parts.record(exchange)
+        if isinstance(exc, ServiceError):
+            exc.request_id = exchange.id
         raise
     return Answer(exchange, generation, parts.record, began, cites=assistant.collection is not None)
 

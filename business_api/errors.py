@@ -34,6 +34,7 @@ class ServiceError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.request_id: str | None = None
 
     def envelope(self) -> dict[str, dict[str, str | None]]:
         """The body that OpenAI's clients turn into their own error classes."""

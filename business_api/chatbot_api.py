@@ -1,0 +1,131 @@
+"""The chatbot: `POST /chat` and its page."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from business_api.answering import Answer, Parts, answer
+from business_api.errors import ServiceError
+from business_api.exchange import Exchange, Message, Passage, Question
+from business_api.guard import Guard
+from business_api.ids import new_id
+from business_api.sink import Sink
+from business_api.wire import EventStream, event, headers_of, page, read_json, tandem_object, unless_hung_up
+
+HISTORY = 6
+"""Earlier questions of a conversation that are sent along."""
+
+
+class ChatMessage(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a chat request."""
+
+    message: str
+    conversation: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")] | None = None
+    assistant: str | None = None
+    stream: bool = False
+
+
+_chat_messages = msgspec.json.Decoder(ChatMessage)
+
+
+@dataclass(frozen=True)
+class ChatbotApi:
+    """Handlers over the story and the exchange store."""
+
+    parts: Parts
+    guard: Guard
+    sink: Sink
+    max_body_bytes: int
+
+    def router(self) -> APIRouter:
+        """The chat endpoint and its page."""
+        router = APIRouter()
+        router.post("/chat")(self.chat)
+        router.get("/", include_in_schema=False)(self.chat_page)
+        return router
+
+    async def chat(self, request: Request) -> Response:
+        """Answer one message of a conversation, as one JSON body or as server-sent events."""
+        caller = self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        asked = await read_json(request, _chat_messages, self.max_body_bytes)
+        conversation = asked.conversation or new_id()
+        earlier = await self._history(caller.tenant, conversation) if asked.conversation else ()
+        question = Question(
+            id=new_id(),
+            tenant=caller.tenant,
+            key=caller.key_id,
+            assistant=asked.assistant or self.parts.assistants.default,
+            messages=(*earlier, Message(role="user", content=asked.message)),
+            conversation=conversation,
+        )
+        started = await unless_hung_up(request, answer(question, self.parts))
+        if asked.stream:
+            return EventStream(started, _events(started), headers_of(started.exchange))
+        async with started:
+            body = await unless_hung_up(request, _whole(started))
+        return Response(body, media_type="application/json", headers=headers_of(started.exchange))
+
+    async def _history(self, tenant: str, conversation: str) -> tuple[Message, ...]:
+        turns = await asyncio.to_thread(self._turns, tenant, conversation)
+        pairs = [(Message(role="user", content=q), Message(role="assistant", content=a)) for q, a in turns]
+        return tuple(message for pair in pairs for message in pair)
+
+    def _turns(self, tenant: str, conversation: str) -> list[tuple[str, str]]:
+        self.sink.drain_now()
+        return self.sink.store.history(tenant, conversation, HISTORY)
+
+    async def chat_page(self) -> Response:
+        """The chat page."""
+        return page("chat.html")
+
+
+async def _events(started: Answer) -> AsyncIterator[bytes]:
+    exchange = started.exchange
+    yield event(_opening(exchange), "passages")
+    try:
+        async for delta in started:
+            if delta.text:
+                yield event({"text": delta.text}, "delta")
+    except ServiceError as exc:
+        yield event({**exc.envelope(), "tandem": tandem_object(exchange)}, "error")
+        return
+    yield event(_closing(exchange), "answer")
+
+
+async def _whole(started: Answer) -> bytes:
+    async for _ in started:
+        pass
+    return msgspec.json.encode({**_opening(started.exchange), **_closing(started.exchange)})
+
+
+def _opening(exchange: Exchange) -> dict[str, Any]:
+    passages = exchange.prompt.passages if exchange.prompt else exchange.passages
+    return {
+        "exchange": exchange.id,
+        "conversation": exchange.question.conversation,
+        "passages": [_passage(number, passage) for number, passage in enumerate(passages, 1)],
+        "degraded": exchange.degraded,
+    }
+
+
+def _passage(number: int, passage: Passage) -> dict[str, Any]:
+    return {
+        "marker": number,
+        **msgspec.to_builtins(passage.chunk),
+        "chunk": passage.chunk.id,
+        "score": passage.score,
+    }
+
+
+def _closing(exchange: Exchange) -> dict[str, Any]:
+    return {
+        "answer": exchange.answer,
+        "conversation": exchange.question.conversation,
+        "finish_reason": exchange.finish_reason,
+        "usage": exchange.usage,
+        "tandem": tandem_object(exchange),
+    }

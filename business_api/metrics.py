@@ -1,0 +1,67 @@
+"""What is counted: exchanges by outcome, latencies, degradations, the spool's conservation."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from business_api.exchange import Exchange, Record
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80)
+
+
+class Metrics:
+    """The counters of one process, in their own registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._exchanges = Counter(
+            "tandem_exchanges",
+            "Exchanges by how they ended",
+            ["assistant", "outcome"],
+            registry=self.registry,
+        )
+        self._degraded = Counter(
+            "tandem_degraded",
+            "Answers that had to do without something",
+            ["degradation"],
+            registry=self.registry,
+        )
+        self._stage = Histogram(
+            "tandem_stage_seconds", "Time per stage", ["stage"], buckets=SECONDS, registry=self.registry
+        )
+        self._tokens = Counter("tandem_tokens", "Tokens counted by the LLM", ["kind"], registry=self.registry)
+
+    def counted(self, record: Record, known: frozenset[str]) -> Record:
+        """`record`, counting what passes. Assistants that are not `known` share one label."""
+
+        def record_and_count(exchange: Exchange) -> None:
+            record(exchange)
+            name = exchange.question.assistant
+            self._exchanges.labels(name if name in known else "unknown", str(exchange.outcome)).inc()
+            for degradation in exchange.degraded:
+                self._degraded.labels(str(degradation)).inc()
+            for stage, ms in exchange.timings_ms.items():
+                self._stage.labels(stage).observe(ms / 1000)
+            if exchange.usage:
+                self._tokens.labels("prompt").inc(exchange.usage.prompt_tokens)
+                self._tokens.labels("completion").inc(exchange.usage.completion_tokens)
+
+        return record_and_count
+
+    def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
+        """A gauge that is read when it is asked for."""
+        Gauge(name, about, registry=self.registry).set_function(value)
+
+    def watch_counts(self, name: str, about: str, counts: Callable[[], Mapping[str, int]]) -> None:
+        """A counter with the label `state`, read when it is asked for."""
+
+        class Counts(Collector):
+            def collect(self) -> Iterator[CounterMetricFamily]:
+                family = CounterMetricFamily(name, about, labels=["state"])
+                for state, count in counts().items():
+                    family.add_metric([state], count)
+                yield family
+
+        self.registry.register(Counts())

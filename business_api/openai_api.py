@@ -1,0 +1,231 @@
+"""The OpenAI-compatible API: `/v1/chat/completions`, `/v1/models`, `/v1/embeddings`."""
+
+import base64
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from starlette.responses import JSONResponse
+
+from business_api.answering import Answer, Parts, answer
+from business_api.assistants import Assistant
+from business_api.chat_request import ChatRequest
+from business_api.errors import InvalidRequest, ServiceError
+from business_api.exchange import Delta, Exchange, Question
+from business_api.guard import Guard
+from business_api.ids import new_id
+from business_api.wire import (
+    DONE,
+    EventStream,
+    event,
+    headers_of,
+    read_json,
+    tandem_object,
+    unless_hung_up,
+)
+
+Embed = Callable[[Sequence[str]], Awaitable[np.ndarray]]
+
+
+class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of an embeddings request; token arrays are not supported."""
+
+    input: str | list[str]
+    model: str
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    user: str | None = None
+
+
+_chat_requests = msgspec.json.Decoder(ChatRequest)
+_embedding_requests = msgspec.json.Decoder(EmbeddingRequest)
+
+
+@dataclass(frozen=True)
+class OpenAiApi:
+    """Handlers over the story. `embed` maps texts to float32 vectors (n, dimension) of model `embedder`."""
+
+    parts: Parts
+    guard: Guard
+    embed: Embed
+    embedder: str
+    max_body_bytes: int
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    def router(self) -> APIRouter:
+        """The routes below /v1."""
+        router = APIRouter(prefix="/v1")
+        router.post("/chat/completions")(self.chat_completions)
+        router.get("/models")(self.models)
+        router.get("/models/{name}")(self.model)
+        router.post("/embeddings")(self.embeddings)
+        return router
+
+    async def chat_completions(self, request: Request) -> Response:
+        """Answer a conversation, as one JSON body or as a stream of chunks."""
+        caller = self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        asked = await read_json(request, _chat_requests, self.max_body_bytes)
+        question = Question(
+            id=new_id(),
+            tenant=caller.tenant,
+            key=caller.key_id,
+            assistant=asked.model,
+            messages=asked.question_messages(),
+            sampling=asked.sampling(),
+            max_tokens=asked.max_completion_tokens or asked.max_tokens,
+        )
+        started = await unless_hung_up(request, answer(question, self.parts))
+        if asked.stream:
+            usage = asked.stream_options is not None and asked.stream_options.include_usage
+            return EventStream(started, _chunks(started, usage), headers_of(started.exchange))
+        async with started:
+            body = await unless_hung_up(request, _completion(started))
+        return Response(body, media_type="application/json", headers=headers_of(started.exchange))
+
+    async def models(self, request: Request) -> Response:
+        """List the assistants."""
+        self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        return JSONResponse({"object": "list", "data": [self._model(a) for a in self.parts.assistants]})
+
+    async def model(self, name: str, request: Request) -> Response:
+        """One assistant."""
+        self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        return JSONResponse(self._model(self.parts.assistants.get(name)))
+
+    async def embeddings(self, request: Request) -> Response:
+        """Vectors of the model that the index is made with."""
+        self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        asked = await read_json(request, _embedding_requests, self.max_body_bytes)
+        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+        self._check_embedding(asked, texts)
+        vectors = await self.embed(texts)
+        if asked.dimensions not in (None, vectors.shape[1]):
+            raise InvalidRequest(f"this model has {vectors.shape[1]} dimensions only", param="dimensions")
+        rows = [
+            {"object": "embedding", "index": i, "embedding": _encoded(vector, asked.encoding_format)}
+            for i, vector in enumerate(vectors)
+        ]
+        size = sum(len(text.split()) for text in texts)
+        usage = {"prompt_tokens": size, "total_tokens": size}
+        content = {"object": "list", "data": rows, "model": self.embedder, "usage": usage}
+        return Response(msgspec.json.encode(content), media_type="application/json")
+
+    def _check_embedding(self, asked: EmbeddingRequest, texts: list[str]) -> None:
+        if asked.model != self.embedder:
+            raise InvalidRequest(f"the embedding model is {self.embedder}", param="model")
+        if not texts or len(texts) > 256 or not all(texts):
+            raise InvalidRequest("input takes 1 to 256 texts, none of them empty", param="input")
+
+    def _model(self, assistant: Assistant) -> dict[str, Any]:
+        return {
+            "id": assistant.name,
+            "object": "model",
+            "created": self.started,
+            "owned_by": "tandem",
+            "tandem": {
+                "description": assistant.description,
+                "retrieval": assistant.collection is not None,
+                "suggestions": assistant.suggestions,
+                "version": assistant.version,
+            },
+        }
+
+
+async def _completion(started: Answer) -> bytes:
+    deltas = [delta async for delta in started]
+    exchange = started.exchange
+    content = {
+        "id": f"chatcmpl-{exchange.id}",
+        "object": "chat.completion",
+        "created": int(exchange.at),
+        "model": exchange.question.assistant,
+        "system_fingerprint": exchange.versions.get("fingerprint"),
+        "choices": [_choice(exchange, deltas)],
+        "usage": exchange.usage or {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        "tandem": tandem_object(exchange),
+    }
+    return msgspec.json.encode(content)
+
+
+def _choice(exchange: Exchange, deltas: list[Delta]) -> dict[str, Any]:
+    calls = whole_tool_calls(exchange.tool_calls)
+    logprobs = [entry for d in deltas if d.logprobs for entry in d.logprobs.get("content") or ()]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": exchange.answer or (None if calls else ""),
+        "refusal": "".join(d.refusal for d in deltas if d.refusal) or None,
+    }
+    if calls:
+        message["tool_calls"] = calls
+    return {
+        "index": 0,
+        "message": message,
+        "logprobs": {"content": logprobs} if logprobs else None,
+        "finish_reason": _wire_reason(exchange),
+    }
+
+
+def whole_tool_calls(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Streamed tool call parts put together: by `index`, names and arguments concatenated."""
+    calls: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        function = part.get("function") or {}
+        call = calls.setdefault(
+            part.get("index", 0), {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+        )
+        call["id"] = part.get("id") or call["id"]
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
+    return [calls[index] for index in sorted(calls)]
+
+
+async def _chunks(started: Answer, include_usage: bool) -> AsyncIterator[bytes]:
+    """OpenAI's chunks: a role, the deltas, the finish, then the `tandem` object in the last frame."""
+    exchange = started.exchange
+    head = {
+        "id": f"chatcmpl-{exchange.id}",
+        "object": "chat.completion.chunk",
+        "created": int(exchange.at),
+        "model": exchange.question.assistant,
+    }
+
+    def chunk(delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> bytes:
+        logprobs = more.pop("logprobs", None)
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        usage = {"usage": None} if include_usage else {}
+        return event({**head, "choices": [choice], **usage, **more})
+
+    yield chunk({"role": "assistant", "content": ""})
+    try:
+        async for delta in started:
+            yield chunk(_wire_delta(delta), logprobs=delta.logprobs)
+    except ServiceError as exc:
+        yield event({**exc.envelope(), "tandem": tandem_object(exchange)})
+        return
+    tandem = tandem_object(exchange)
+    if include_usage:
+        yield chunk({}, _wire_reason(exchange))
+        yield event({**head, "choices": [], "usage": exchange.usage, "tandem": tandem})
+    else:
+        yield chunk({}, _wire_reason(exchange), tandem=tandem)
+    yield DONE
+
+
+def _wire_delta(delta: Delta) -> dict[str, Any]:
+    fields = {"content": delta.text or None, "tool_calls": delta.tool_calls, "refusal": delta.refusal}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _wire_reason(exchange: Exchange) -> str | None:
+    return "stop" if exchange.finish_reason == "abstained" else exchange.finish_reason
+
+
+def _encoded(vector: np.ndarray, encoding: str) -> list[float] | str:
+    if encoding == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    found: list[float] = vector.tolist()
+    return found

@@ -1,0 +1,46 @@
+"""For operators: `/healthz` (the process is alive), `/readyz` (it can answer now), `/metrics`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.responses import JSONResponse
+
+Problem = Callable[[], Awaitable[str | None]]
+"""Says why a part cannot work now, or None."""
+
+
+@dataclass(frozen=True)
+class OpsApi:
+    """`problems` maps the parts that answering needs to what says whether they work."""
+
+    problems: Mapping[str, Problem]
+    registry: CollectorRegistry
+
+    def router(self) -> APIRouter:
+        """The operators' routes; they need no key and are never limited."""
+        router = APIRouter()
+        router.get("/healthz")(self.healthz)
+        router.get("/readyz")(self.readyz)
+        router.get("/metrics")(self.metrics)
+        return router
+
+    async def healthz(self) -> Response:
+        """200 while the process serves requests, whatever the LLM tier does."""
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(self) -> Response:
+        """200 when a question could be answered now; else 503 that names what is missing."""
+        found = await asyncio.gather(*(problem() for problem in self.problems.values()))
+        missing = {part: said for part, said in zip(self.problems, found, strict=True) if said}
+        return JSONResponse(
+            {"status": "not ready" if missing else "ready", "missing": missing},
+            503 if missing else 200,
+            headers={"Retry-After": "2"} if missing else None,
+        )
+
+    async def metrics(self) -> Response:
+        """Prometheus text format."""
+        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
