@@ -94,6 +94,11 @@ class SinkSettings(_Group):
     """A spool segment is closed and synced at this size."""
     drain_seconds: float = 0.05
     """Longest time an exchange waits in the spool before it is in the store."""
+    spool_bytes: int = Field(1024**3, ge=4096)
+    """Most that one process keeps in the spool while the store cannot take it; beyond it records are dropped."""
+    content: Literal["on", "redacted", "off"] = "on"
+    """What is kept of what people wrote and read: everything, all but what looks like an address, a number or
+    a key, or nothing. Conversations continue from what was kept."""
 
 
 class Settings(BaseSettings):

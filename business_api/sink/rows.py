@@ -1,0 +1,106 @@
+"""What the store shows of an exchange without opening it: columns of the table, lines of a list."""
+
+from typing import Any
+
+import msgspec
+
+from business_api.exchange import Question, Usage
+
+COLUMNS = (
+    "id",
+    "at",
+    "tenant",
+    "key",
+    "assistant",
+    "conversation",
+    "outcome",
+    "degraded",
+    "finish_reason",
+    "error",
+    "passages",
+    "citations",
+    "prompt_tokens",
+    "completion_tokens",
+    "ttft_ms",
+    "total_ms",
+    "question",
+    "answer",
+    "record",
+)
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a list. `question` and `answer` are cut to 200 characters, `error` is the error's code."""
+
+    id: str
+    at: float
+    tenant: str
+    key: str | None
+    assistant: str
+    conversation: str | None
+    outcome: str | None
+    degraded: tuple[str, ...]
+    finish_reason: str | None
+    error: str | None
+    passages: int
+    citations: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    ttft_ms: float | None
+    total_ms: float | None
+    question: str
+    answer: str
+    rating: str | None
+
+
+class _Record(msgspec.Struct):
+    """As much of a record as the columns need: less to decode, and fit for records of other versions."""
+
+    question: Question
+    at: float
+    outcome: str | None = None
+    answer: str = ""
+    passages: list[msgspec.Raw] = []
+    citations: list[msgspec.Raw] = []
+    degraded: list[str] = []
+    timings_ms: dict[str, float | None] = {}
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    error: dict[str, str | None] | None = None
+
+
+_decode = msgspec.json.Decoder(_Record).decode
+
+
+def row(record: bytes) -> tuple[Any, ...]:
+    """The values of all columns. Raises ValueError if the record is no exchange."""
+    kept = _decode(record)
+    question, usage = kept.question, kept.usage
+    return (
+        question.id,
+        kept.at,
+        question.tenant,
+        question.key,
+        question.assistant,
+        question.conversation,
+        kept.outcome,
+        ",".join(kept.degraded),
+        kept.finish_reason,
+        (kept.error or {}).get("code"),
+        len(kept.passages),
+        len(kept.citations),
+        usage.prompt_tokens if usage else None,
+        usage.completion_tokens if usage else None,
+        kept.timings_ms.get("ttft"),
+        kept.timings_ms.get("total"),
+        question.text,
+        kept.answer,
+        record,
+    )
+
+
+def summary(found: tuple[Any, ...]) -> Summary:
+    """The line of a list from a row of the same columns, with the rating in place of the record."""
+    fields = dict(zip((*COLUMNS[:-1], "rating"), found, strict=True))
+    degraded = fields.pop("degraded")
+    return Summary(degraded=tuple(degraded.split(",")) if degraded else (), **fields)
