@@ -1,0 +1,1 @@
+"""Real LLM servers for tests, started through the command line that users have."""
