@@ -88,7 +88,9 @@ def _prompting(settings: Settings, assistants: Assistants) -> Prompting:
 
 
 def _watch(metrics: Metrics, upstream: Upstream, sink: Sink) -> None:
-    metrics.watch("tandem_generations_running", "Generations on the LLM server", lambda: upstream.slots.running)
+    metrics.watch(
+        "tandem_generations_running", "Generations on the LLM server", lambda: upstream.slots.running
+    )
     metrics.watch("tandem_generations_waiting", "Requests in our queue", lambda: upstream.slots.waiting)
     metrics.watch_counts("tandem_recorded", "Exchanges in the sink, by state", sink.counts)
 

@@ -11,7 +11,8 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 PASSED_ON = (
     "temperature", "top_p", "stop", "seed", "response_format", "logprobs", "top_logprobs", "tools",
-    "tool_choice", "parallel_tool_calls", "presence_penalty", "frequency_penalty", "logit_bias", "reasoning_effort",
+    "tool_choice", "parallel_tool_calls", "presence_penalty", "frequency_penalty", "logit_bias",
+    "reasoning_effort",
 )  # fmt: skip
 """Fields that go to the LLM exactly as they came."""
 

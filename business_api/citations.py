@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from business_api.exchange import Citation, Passage
 
 MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-UNFINISHED = re.compile(r"\s*\[[\d,\s]{0,16}$|(?<=[.!?])\s+$")
+UNFINISHED = re.compile(r"\s*(?:\[[\d,\s]{0,16})?$")
 """What is held back at the end of a delta: a marker that has only begun, the space that may precede one."""
 SENTENCE_END = re.compile(r"(?<=[.!?:\]])(?=\s)(?!\s*\[\d)|(?=\n)")
+LEADING_MARKER = re.compile(r"\s*\[\d")
 QUOTABLE = re.compile(r"[^\n]*?(?:[.!?](?=\s)|\n|$)|[^\n]+")
 WORD = re.compile(r"\w+(?:[._/-]\w+)*")
 COVERED = 0.6
@@ -48,8 +49,9 @@ class Citing:
         """The part of the answer that may be shown now; a marker that has only begun is held back."""
         text = self._held + text.replace("【", "[").replace("】", "]")
         cut = UNFINISHED.search(text)
-        self._held = text[cut.start() :] if cut else ""
-        return self._shown(text[: cut.start()] if cut else text)
+        assert cut is not None, "the pattern matches the empty end"
+        self._held = text[cut.start() :]
+        return self._shown(text[: cut.start()])
 
     def end(self) -> str:
         """What remains to be shown when the answer has ended."""
@@ -69,13 +71,13 @@ class Citing:
     def _prose(self, text: str) -> Iterator[str]:
         """Text outside code: markers checked, sentences closed where they end."""
         for part in SENTENCE_END.split(text) if text else ():
-            if self._sentence.strip() and part[:1].isspace() and self._ended():
+            if part[:1].isspace() and self._ended() and not LEADING_MARKER.match(part):
                 yield self._close_sentence()
             yield MARKER.sub(self._checked, part)
             self._sentence += MARKER.sub("", part)
 
     def _ended(self) -> bool:
-        return self._sentence.rstrip()[-1:] in ".!?"
+        return self._sentence.rstrip().endswith((".", "!", "?"))
 
     def _checked(self, found: re.Match[str]) -> str:
         numbers = [int(n) for n in found[1].split(",")]

@@ -34,7 +34,9 @@ Tenant = Annotated[str | None, typer.Option(help="Whose documents; default: BUSI
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; default 8000.")] = None,
-    print_settings: Annotated[bool, typer.Option(help="Show the effective settings, secrets masked.")] = False,
+    print_settings: Annotated[
+        bool, typer.Option(help="Show the effective settings, secrets masked.")
+    ] = False,
 ) -> None:
     """Serve the chat page and the OpenAI-compatible API.
 
@@ -44,9 +46,11 @@ def serve(
     if print_settings:
         print(settings.model_dump_json(indent=2))
         return
+    import uvloop
+
     from business_api.serving import run
 
-    _run(run(settings, _listen(settings)))
+    _run(run(settings, _listen(settings)), uvloop.run)
 
 
 @cli.command()
@@ -98,7 +102,9 @@ async def _ingest(settings: Settings, paths: list[Path], collection: str, tenant
 def ask(
     question: Annotated[str, typer.Argument(help="What you want to know.")],
     assistant: Annotated[str | None, typer.Option(help="Which assistant; default: the first one.")] = None,
-    url: Annotated[str | None, typer.Option(help="A running business API; default: by your settings.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="A running business API; default: by your settings.")
+    ] = None,
     key: Annotated[str | None, typer.Option(envvar="TANDEM_API_KEY", help="API key.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -117,7 +123,9 @@ def ask(
     console.print(answered["answer"], markup=False)
     for citation in answered["tandem"]["citations"]:
         quote = " ".join(citation["quote"].split())
-        console.print(f"  [{citation['marker']}] {citation['document']}: “{quote}”", style="dim", markup=False)
+        console.print(
+            f"  [{citation['marker']}] {citation['document']}: “{quote}”", style="dim", markup=False
+        )
     if answered["tandem"]["degraded"]:
         console.print(f"  degraded: {', '.join(answered['tandem']['degraded'])}", style="yellow")
 
@@ -177,13 +185,16 @@ def exchanges(
         return
     table = Table("id", "outcome", "question", "answer", "ms")
     for one in found:
-        table.add_row(one.id, one.outcome, one.question[:60], one.answer[:60], f"{one.timings_ms.get('total', 0):.0f}")
+        table.add_row(
+            one.id, one.outcome, one.question[:60], one.answer[:60], f"{one.timings_ms.get('total', 0):.0f}"
+        )
     Console().print(table)
 
 
 @keys.command("create")
 def create_key(
-    name: Annotated[str, typer.Argument(help="Whose key this is, for your own records.")], tenant: Tenant = None
+    name: Annotated[str, typer.Argument(help="Whose key this is, for your own records.")],
+    tenant: Tenant = None,
 ) -> None:
     """Make a key. It is printed once and cannot be shown again.
 
@@ -240,10 +251,10 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
+def _run(work: Coroutine[Any, Any, Any], runner: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run) -> Any:
     """Run it; what an operator can mend is one line and exit code 1."""
     try:
-        return asyncio.run(work)
+        return runner(work)
     except (ServiceError, ValueError, OSError) as exc:
         _fail(str(exc), code=1)
     except KeyboardInterrupt:
@@ -257,5 +268,4 @@ def _fail(message: str, *, code: int) -> None:
 
 def main() -> None:
     """Entry point."""
-    run: Callable[[], None] = cli
-    run()
+    cli()

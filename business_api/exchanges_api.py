@@ -16,7 +16,7 @@ from business_api.wire import page, read_json
 
 
 class Wanted(BaseModel):
-    """Which exchanges: `before` is the `next` of the page before; `text` is searched in question and answer."""
+    """Which exchanges: `before` is the `next` of the page before; `text` is looked for in both texts."""
 
     limit: int = Field(50, ge=1, le=500)
     before: str | None = None

@@ -3,7 +3,6 @@
 import socket
 
 import uvicorn
-import uvloop
 
 from business_api.app import create_app, wired
 from business_api.settings import Settings
@@ -26,8 +25,3 @@ async def run(settings: Settings, listening: socket.socket) -> None:
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
         await uvicorn.Server(config).serve(sockets=[listening])
-
-
-def run_blocking(settings: Settings, listening: socket.socket) -> None:
-    """The same on uvloop, which relays streams for less CPU than asyncio's own loop."""
-    uvloop.run(run(settings, listening))

@@ -13,6 +13,8 @@ from business_api.errors import UpstreamTimeout, UpstreamUnavailable
 
 IDLE_SECONDS = 4.0
 """Our pool drops idle connections before the server does: vLLM closes them after 5 s."""
+HANG_UP_SECONDS = 1.0
+"""Time that an app in this process gets to notice that nobody reads."""
 
 
 class Reply(Protocol):
@@ -111,9 +113,13 @@ class _MemoryReply:
             raise UpstreamUnavailable("the LLM server broke off") from self.task.exception()
 
     async def aclose(self) -> None:
+        """Tell the app that nobody reads; cut it off if it goes on."""
         self.gone.set()
+        while not self.pieces.empty():
+            self.pieces.get_nowait()
+        await asyncio.wait((self.task,), timeout=HANG_UP_SECONDS)
         self.task.cancel()
-        with suppress(asyncio.CancelledError, Exception):
+        with suppress(asyncio.CancelledError, UpstreamUnavailable):
             await self.task
 
 
@@ -166,7 +172,7 @@ class InProcess:
                     k.decode("latin-1").lower(): v.decode("latin-1") for k, v in event.get("headers", ())
                 }
                 started.set_result((event["status"], found))
-            elif event["type"] == "http.response.body":
+            elif event["type"] == "http.response.body" and not gone.is_set():
                 await pieces.put(event.get("body", b""))
 
         try:

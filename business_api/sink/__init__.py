@@ -1,8 +1,7 @@
 """Where exchanges are recorded: a spool that loses nothing, drained into a SQLite store."""
 
-from business_api.sink.recorder import Sink
+from business_api.sink.recorder import Sink, open_store
 from business_api.sink.rows import Summary
-from business_api.sink.spool import Counts, Drop
 from business_api.sink.store import ExchangeStore, Rating
 
-__all__ = ["Counts", "Drop", "ExchangeStore", "Rating", "Sink", "Summary"]
+__all__ = ["ExchangeStore", "Rating", "Sink", "Summary", "open_store"]

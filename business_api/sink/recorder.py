@@ -4,16 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from business_api.errors import Unavailable
 from business_api.exchange import Exchange
 from business_api.settings import Settings
 from business_api.sink.content import Content, encoded
-from business_api.sink.spool import Counts, Drop, Spool
+from business_api.sink.spool import Drop, Spool
 from business_api.sink.store import ExchangeStore
 
 _log = logging.getLogger(__name__)
@@ -21,12 +19,11 @@ _QUIET_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
 
 
-class Sink(Collector):
+class Sink:
     """`record` is the port `Record`. A thread drains the spool into `store`.
 
     Once `record` has returned, the death of the process loses nothing; once drained (`drain_seconds` later),
-    neither does a power cut. What cannot be kept is counted and logged, never raised. Also a Prometheus
-    collector: register it to see the counters.
+    neither does a power cut. What cannot be kept is counted and logged, never raised.
     """
 
     def __init__(self, spool: Spool, store: ExchangeStore, *, content: Content, drain_seconds: float) -> None:
@@ -47,7 +44,7 @@ class Sink(Collector):
         """The spool and the store in `settings.var`. Raises OSError or ValueError, naming the file."""
         knobs = settings.sink
         settings.var.mkdir(parents=True, exist_ok=True)
-        store = ExchangeStore(store_path(settings))
+        store = ExchangeStore(_store_path(settings))
         try:
             spool = Spool(
                 settings.var / "spool", segment_bytes=knobs.segment_bytes, limit_bytes=knobs.spool_bytes
@@ -80,27 +77,20 @@ class Sink(Collector):
         finally:
             self._draining.release()
 
-    def counts(self) -> Counts:
-        """What became of every record, exactly."""
-        return self._spool.counts()
+    def counts(self) -> dict[str, int]:
+        """What became of every record: `made == stored + waiting + dropped`, exactly, at every moment.
 
-    def collect(self) -> Iterator[Metric]:
-        """The counters as Prometheus reads them."""
-        counts = self.counts()
-        prefix = "business_api_exchanges"
-        yield CounterMetricFamily(f"{prefix}_made", "Exchanges that ended.", value=counts.made)
-        yield CounterMetricFamily(f"{prefix}_stored", "Exchanges in the store.", value=counts.stored)
-        yield GaugeMetricFamily(f"{prefix}_waiting", "Exchanges in the spool.", value=counts.waiting)
-        dropped = CounterMetricFamily(f"{prefix}_dropped", "Exchanges not kept.", labels=["reason"])
-        for reason in Drop:
-            dropped.add_metric([reason], counts.reasons.get(reason, 0))
-        yield dropped
-        yield CounterMetricFamily(
-            f"{prefix}_replayed", "Stored for processes that died.", value=counts.replayed
-        )
-        yield GaugeMetricFamily(
-            "business_api_spool_bytes", "Size of the spool on disk.", value=counts.spool_bytes
-        )
+        `replayed`, `damaged`, `torn`: records of dead processes that were stored, places in their segments
+        that could not be read, and their last writes that were never finished (nor acknowledged).
+        """
+        names = ("made", "stored", "waiting", "dropped", "replayed", "damaged", "torn")
+        counts = self._spool.counts()
+        return {name: getattr(counts, name) for name in names}
+
+    def dropped(self) -> dict[str, int]:
+        """How many records were not kept, by reason."""
+        reasons = self._spool.counts().reasons
+        return {reason.value: reasons.get(reason, 0) for reason in Drop}
 
     def close(self) -> None:
         """Drain, then let go. What could not be drained is kept for the process that starts next."""
@@ -146,8 +136,18 @@ class Sink(Collector):
             self._complain("the spool could not be synced: %s", exc)
 
 
-def store_path(settings: Settings) -> Path:
-    """Where the store of these settings lies."""
+@contextmanager
+def open_store(settings: Settings) -> Iterator[ExchangeStore]:
+    """The store of these settings, to read beside a running service or without one. Raises ValueError."""
+    settings.var.mkdir(parents=True, exist_ok=True)
+    store = ExchangeStore(_store_path(settings))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _store_path(settings: Settings) -> Path:
     return settings.var / "exchanges.sqlite"
 
 

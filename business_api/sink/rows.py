@@ -1,5 +1,6 @@
 """What the store shows of an exchange without opening it: columns of the table, lines of a list."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -21,8 +22,7 @@ COLUMNS = (
     "citations",
     "prompt_tokens",
     "completion_tokens",
-    "ttft_ms",
-    "total_ms",
+    "timings_ms",
     "question",
     "answer",
     "record",
@@ -46,8 +46,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     citations: int
     prompt_tokens: int | None
     completion_tokens: int | None
-    ttft_ms: float | None
-    total_ms: float | None
+    timings_ms: dict[str, float]
     question: str
     answer: str
     rating: str | None
@@ -91,8 +90,7 @@ def row(record: bytes) -> tuple[Any, ...]:
         len(kept.citations),
         usage.prompt_tokens if usage else None,
         usage.completion_tokens if usage else None,
-        kept.timings_ms.get("ttft"),
-        kept.timings_ms.get("total"),
+        json.dumps({stage: ms for stage, ms in kept.timings_ms.items() if ms is not None}),
         question.text,
         kept.answer,
         record,
@@ -102,5 +100,7 @@ def row(record: bytes) -> tuple[Any, ...]:
 def summary(found: tuple[Any, ...]) -> Summary:
     """The line of a list from a row of the same columns, with the rating in place of the record."""
     fields = dict(zip((*COLUMNS[:-1], "rating"), found, strict=True))
-    degraded = fields.pop("degraded")
-    return Summary(degraded=tuple(degraded.split(",")) if degraded else (), **fields)
+    degraded = fields["degraded"]
+    fields |= {"degraded": tuple(degraded.split(",")) if degraded else ()}
+    fields |= {"timings_ms": json.loads(fields["timings_ms"])}
+    return Summary(**fields)

@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS exchanges (
     id TEXT PRIMARY KEY, at REAL NOT NULL, tenant TEXT NOT NULL, key TEXT, assistant TEXT NOT NULL,
     conversation TEXT, outcome TEXT, degraded TEXT NOT NULL, finish_reason TEXT, error TEXT,
     passages INTEGER NOT NULL, citations INTEGER NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER,
-    ttft_ms REAL, total_ms REAL, question TEXT NOT NULL, answer TEXT NOT NULL, record BLOB NOT NULL
+    timings_ms TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL, record BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS exchanges_by_time ON exchanges (tenant, at, id);
 CREATE INDEX IF NOT EXISTS exchanges_by_outcome ON exchanges (tenant, outcome, at, id);
