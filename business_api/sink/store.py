@@ -16,6 +16,7 @@ import msgspec
 from business_api.errors import Unavailable
 from business_api.exchange import Exchange, Outcome
 from business_api.sink.rows import COLUMNS, Summary, row, summary
+from business_api.sqlite_file import connect
 
 Rating = Literal["up", "down"]
 Turns = list[tuple[str, str]]
@@ -76,7 +77,6 @@ class ExchangeStore:
         self._path = path
         self._patience = patience
         self._idle: deque[sqlite3.Connection] = deque()
-        path.touch(mode=0o600)
         try:
             with self._connected() as connection:
                 _prepare(connection)
@@ -168,7 +168,7 @@ class ExchangeStore:
     def _connected(self) -> Iterator[sqlite3.Connection]:
         """A connection that nobody else uses meanwhile; SQLite's errors end here."""
         with _our_errors():
-            connection = self._idle_one() or _connect(self._path, self._patience)
+            connection = self._idle_one() or connect(self._path, patience=self._patience)
             try:
                 yield connection
             except BaseException:
@@ -191,19 +191,11 @@ def _our_errors() -> Iterator[None]:
         raise Unavailable("the store of exchanges cannot be used right now") from exc
 
 
-def _connect(path: Path, patience: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
-    # What is committed has to outlive a power cut: the spool's copy of it is deleted next.
-    connection.executescript("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
-    return connection
-
-
 def _prepare(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > _VERSION:
         raise ValueError(f"it was written by a newer version ({version} instead of {_VERSION})")
     if version < _VERSION:
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT")
 
 

@@ -1,0 +1,119 @@
+"""API keys: made once, shown once, kept as hashes in `keys.sqlite`, refused at once when revoked.
+
+A key is 32 random bytes. Slow hashes protect what people choose, because that can be guessed; 256 random bits
+cannot, so one SHA-256 keeps a stolen file useless and costs a request microseconds. A key's id is its first
+twelve characters: enough to recognise it, while 208 random bits stay unknown.
+"""
+
+import hashlib
+import hmac
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from business_api.errors import Unavailable
+from business_api.settings import Settings
+from business_api.sqlite_file import connect
+
+PREFIX = "tdm_"
+_ID_LENGTH = 12
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS keys (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, tenant TEXT NOT NULL, digest BLOB NOT NULL,
+    created REAL NOT NULL, revoked REAL
+) WITHOUT ROWID
+"""
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a key; times in seconds of the epoch. The secret is not among it."""
+
+    id: str
+    name: str
+    tenant: str
+    created: float
+    revoked: float | None = None
+
+
+class Keys:
+    """The keys of all tenants in one SQLite file, which several processes may use at once.
+
+    Methods take microseconds (`create` and `revoke`: a disk sync). They raise Unavailable when the file
+    cannot be used; the constructor raises ValueError, with its name, if it is no such file.
+    """
+
+    def __init__(self, path: Path, *, patience: float = 5.0) -> None:
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connection = connect(path, patience=patience)
+            self._connection.execute(_SCHEMA)
+        except sqlite3.Error as exc:
+            raise ValueError(f"{path}: this file of keys cannot be used: {exc}") from exc
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Keys":
+        """The keys in `settings.var`."""
+        return cls(settings.var / "keys.sqlite")
+
+    def create(self, name: str, tenant: str) -> str:
+        """Make a key and give its secret, which is kept nowhere."""
+        secret = PREFIX + secrets.token_urlsafe(32)
+        with self._connected() as connection:
+            connection.execute(
+                "INSERT INTO keys (id, name, tenant, digest, created) VALUES (?, ?, ?, ?, ?)",
+                (secret[:_ID_LENGTH], name, tenant, _digest(secret), time.time()),
+            )
+        return secret
+
+    def list(self) -> list[Key]:
+        """All keys, revoked ones included, oldest first."""
+        with self._connected() as connection:
+            rows = connection.execute(
+                "SELECT id, name, tenant, created, revoked FROM keys ORDER BY created, id"
+            ).fetchall()
+        return [
+            Key(id=key_id, name=name, tenant=tenant, created=created, revoked=revoked)
+            for key_id, name, tenant, created, revoked in rows
+        ]
+
+    def revoke(self, key_id: str) -> bool:
+        """Refuse this key from now on, in every process. False if there is no such key."""
+        with self._connected() as connection:
+            query = "UPDATE keys SET revoked = coalesce(revoked, ?) WHERE id = ?"
+            return connection.execute(query, (time.time(), key_id)).rowcount > 0
+
+    def find(self, secret: str) -> Key | None:
+        """The valid key with this secret. Read from the file each time, so that revoking works at once."""
+        if not secret.isascii():
+            return None
+        with self._connected() as connection:
+            row = connection.execute(
+                "SELECT id, name, tenant, created, digest FROM keys WHERE id = ? AND revoked IS NULL",
+                (secret[:_ID_LENGTH],),
+            ).fetchone()
+        if row is None or not hmac.compare_digest(row[4], _digest(secret)):
+            return None
+        return Key(id=row[0], name=row[1], tenant=row[2], created=row[3])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock:
+                yield self._connection
+        except sqlite3.Error as exc:
+            raise Unavailable("the API keys cannot be read right now") from exc
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
