@@ -1,0 +1,74 @@
+"""The business API with a scripted LLM and a fixed shelf behind it: the real app, guard and sink, over a socket."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from business_api.answering import Parts
+from business_api.app import Wired, create_app
+from business_api.assistants import Assistants
+from business_api.exchange import Exchange
+from business_api.guard import Guard
+from business_api.metrics import Metrics
+from business_api.prompting import Prompting, Template
+from business_api.settings import ROOT, GuardSettings, LlmSettings, Settings
+from business_api.sink import Sink
+from business_api.transport import InProcess
+from business_api.upstream import Upstream
+from tests.fakes import FakeLlm, FixedShelf, LetterEmbedder, passage, serving
+
+PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
+TEMPLATE = "answer_from_passages/v1"
+
+
+@dataclass
+class Stack:
+    """A running business API at `url`, and what is behind it."""
+
+    url: str
+    llm: FakeLlm
+    shelf: FixedShelf
+    sink: Sink
+    guard: Guard
+    upstream: Upstream
+
+    def recorded(self) -> list[Exchange]:
+        """Every exchange in the store, oldest first."""
+        assert self.sink.drain_now()
+        rows = self.sink.store.list("default", limit=500)
+        found = [self.sink.store.get("default", row.id) for row in rows]
+        return [exchange for exchange in reversed(found) if exchange is not None]
+
+
+@contextmanager
+def running_stack(
+    var: Path,
+    llm: FakeLlm | None = None,
+    shelf: FixedShelf | None = None,
+    llm_settings: LlmSettings | None = None,
+    **guard_fields: Any,
+) -> Iterator[Stack]:
+    """Serve it; everything is closed at the end. `guard_fields` are GuardSettings'."""
+    settings = Settings(var=var, guard=GuardSettings(**guard_fields))
+    llm, shelf = llm or FakeLlm("It listens on port 8001 [1]."), shelf or FixedShelf((PORTS,))
+    assistants = Assistants.load(ROOT / "assistants.toml")
+    sink, guard, metrics = Sink.open(settings), Guard.open(settings), Metrics()
+    upstream = Upstream(InProcess(llm), llm_settings or settings.llm)
+    parts = Parts(
+        assistants=assistants,
+        check=guard.check,
+        retrieve=shelf.retrieve,
+        fill=Prompting({TEMPLATE: Template.load(ROOT / "prompts", TEMPLATE)}, 2048, 3.0).fill,
+        generate=upstream.generate,
+        record=metrics.counted(sink.record, frozenset(a.name for a in assistants)),
+    )
+    embedder = LetterEmbedder()
+    wires = Wired(parts, guard, sink, metrics, {"llm": upstream.problem}, embedder.embed, embedder.name)
+    try:
+        with serving(create_app(wires, settings)) as url:
+            yield Stack(url, llm, shelf, sink, guard, upstream)
+    finally:
+        sink.close()
+        guard.close()
