@@ -5,6 +5,7 @@ transport, nothing decoded, so that a small machine's time goes to what is measu
 """
 
 import asyncio
+import itertools
 import sys
 import time
 from typing import cast
@@ -13,10 +14,13 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
+SERIAL = b"{serial}"
+
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What to ask: `body` is sent to `url` by `callers` at once until `seconds` are over.
 
+    `{serial}` in the body becomes a number of eight digits, another one each time: no question is cached.
     `deltas` content frames are expected in each streamed answer; 0 expects one JSON document. The answers
     of the first `warm_seconds` are not counted. Callers start spread over `spread_seconds`.
     """
@@ -73,6 +77,7 @@ class Tally:
 
     def __init__(self, counts_from: float) -> None:
         self.counts_from = counts_from
+        self.serials = itertools.count(time.time_ns() // 1_000_000 % 50_000_000)
         self.answers = self.all_answers = self.failed = self.short = self.frames = 0
         self.whole: list[float] = []
         self.ttft: list[float] = []
@@ -91,6 +96,7 @@ class Caller(asyncio.Protocol):
             f"content-type: application/json\r\ncontent-length: {len(bytes(load.body))}\r\n\r\n"
         )
         self._question = head.encode() + bytes(load.body)
+        self._varies = SERIAL in self._question
         self._transport: asyncio.Transport | None = None
 
     async def ask_until(self, end: float, wait: float) -> None:
@@ -110,9 +116,14 @@ class Caller(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._rest, self._frames, self._last = b"", 0, 0.0
         self._began = time.perf_counter()
-        self._transport.write(self._question)
+        self._transport.write(self._worded())
         complete = await self._done
         self._count(complete and self._parser.get_status_code() == 200)
+
+    def _worded(self) -> bytes:
+        if not self._varies:
+            return self._question
+        return self._question.replace(SERIAL, b"%08d" % next(self._tally.serials))
 
     def _count(self, good: bool) -> None:
         tally, took = self._tally, (time.perf_counter() - self._began) * 1000
