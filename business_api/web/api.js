@@ -1,0 +1,93 @@
+// Calls to the business API. Every failure is a Failure, with words for a person.
+import { askForKey, currentKey } from "./key.js";
+import { serverEvents } from "./sse.js";
+import { titleOf } from "./words.js";
+
+/**
+ * A call that did not work: `title` and `message` to show, `retryAfter` in seconds, or null;
+ * `tandem` when the answer had begun.
+ */
+export class Failure extends Error {
+  constructor(message, { status = 0, code = null, retryAfter = null } = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.retryAfter = retryAfter;
+    this.title = titleOf(code, status);
+  }
+
+  /** Whether the same question may work later. */
+  get retryable() {
+    return this.status === 0 || this.status === 401 || this.status === 429 || this.status >= 500;
+  }
+}
+
+/** Assistants, the default one first: `[{id, tandem: {description, retrieval, suggestions}}]`. */
+export const models = async () => (await json("/v1/models")).data;
+
+/** One page of exchanges, newest first: `{exchanges, next}`. Empty values of `query` are left out. */
+export function exchanges(query) {
+  const given = Object.entries(query).filter(([, value]) => value);
+  return json(`/exchanges?${new URLSearchParams(given)}`);
+}
+
+export const exchange = (id) => json(`/exchanges/${encodeURIComponent(id)}`);
+
+/** Rate an exchange: `{rating: "up" | "down", comment?}`. */
+export const rate = (id, feedback) => call(`/exchanges/${encodeURIComponent(id)}/feedback`, posted(feedback));
+
+/** Ask; yields `{event, ...fields}` of the answer. A failure before or within the stream is thrown. */
+export async function* ask(question, signal) {
+  const response = await call("/chat", { ...posted({ ...question, stream: true }), signal });
+  let ended = false;
+  try {
+    for await (const { event, data } of serverEvents(response.body)) {
+      const fields = JSON.parse(data);
+      if (event === "error") throw Object.assign(failureOf(fields, 500), { tandem: fields.tandem });
+      ended ||= event === "answer";
+      yield { event, ...fields };
+    }
+  } catch (error) {
+    throw asFailure(error, "The connection was lost before the answer was complete.", "broken_off");
+  }
+  if (!ended) throw new Failure("The connection ended before the answer was complete.", { code: "broken_off" });
+}
+
+const posted = (body) => ({
+  method: "POST",
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify(body),
+});
+
+const json = async (path) => (await call(path, { headers: { Accept: "application/json" } })).json();
+
+async function call(path, options) {
+  const response = await send(path, options);
+  if (response.ok) return response;
+  if (response.status === 401 && (await askForKey())) return call(path, options);
+  const envelope = await response.json().catch(() => null);
+  const wait = Number.parseFloat(response.headers.get("Retry-After"));
+  throw failureOf(envelope, response.status, Number.isFinite(wait) ? wait : null);
+}
+
+async function send(path, options) {
+  const key = currentKey();
+  const headers = key ? { ...options.headers, Authorization: `Bearer ${key}` } : options.headers;
+  try {
+    // The page and its JSON share an address: the one must never be served from the other's cache entry.
+    return await fetch(path, { ...options, headers, cache: "no-store" });
+  } catch (error) {
+    throw asFailure(error, "There is no connection to the service. Is it running?", "unreachable");
+  }
+}
+
+function failureOf(envelope, status, retryAfter = null) {
+  const error = envelope?.error ?? {};
+  const message = typeof error.message === "string" ? error.message : `The service answered ${status}.`;
+  return new Failure(message, { status, code: error.code ?? null, retryAfter });
+}
+
+function asFailure(error, message, code) {
+  const ours = error instanceof Failure || error.name === "AbortError";
+  return ours ? error : new Failure(message, { code });
+}

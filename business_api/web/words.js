@@ -1,0 +1,67 @@
+// What the services' names mean, for a person.
+
+const NOTES = {
+  dense_unavailable: "Passages were found by their words only; the search by meaning was not available.",
+  retrieval_unavailable: "The documents could not be searched. This answer comes from the language model alone.",
+  passages_cut: "Not every passage found fitted into the model's context.",
+  history_cut: "The beginning of this conversation no longer fitted into the model's context.",
+  unknown_marker: "The model cited a passage that does not exist; that citation was removed.",
+  rerank_timeout: "Passages are in the order in which they were found; ranking them again took too long.",
+};
+
+const OUTCOMES = {
+  answered: "Answered",
+  abstained: "No answer in the documents",
+  refused: "Refused",
+  failed: "Failed",
+  abandoned: "Stopped by the caller",
+};
+
+const STAGES = {
+  condense: "Rewrite question",
+  embed: "Embed question",
+  search: "Search documents",
+  rerank: "Rank passages",
+  prompt: "Write prompt",
+  queue: "Wait for the model",
+  ttft: "First token",
+  rest: "Write answer",
+};
+
+const TITLES = {
+  overloaded: "Many questions at once",
+  retrieval_unavailable: "The documents cannot be searched",
+  upstream_unavailable: "The language model cannot be reached",
+  upstream_timeout: "The language model took too long",
+  rate_limit_exceeded: "Too many questions in a short time",
+  context_length_exceeded: "This is too long for the model",
+  unreachable: "Tandem cannot be reached",
+  broken_off: "The answer broke off",
+};
+
+/** One sentence for a name of `degraded`. */
+export const noteOf = (name) => NOTES[name] ?? `Something was missing for this answer: ${name}.`;
+
+export const outcomeOf = (name) => OUTCOMES[name] ?? name ?? "Running";
+
+/** Stages of a request in their order, with what they are called. */
+export const stages = Object.entries(STAGES);
+
+/** Headline of an error by its code, else by its HTTP status. */
+export function titleOf(code, status) {
+  if (TITLES[code]) return TITLES[code];
+  if (status === 401) return "An API key is needed";
+  if (status >= 400 && status < 500) return "This question was not accepted";
+  return "Something went wrong";
+}
+
+/** Milliseconds as a person reads them: `0.4 ms`, `38 ms`, `1.24 s`. */
+export function duration(ms) {
+  if (!Number.isFinite(ms)) return "–";
+  if (ms < 10) return `${ms.toFixed(1)} ms`;
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+}
+
+/** `1 passage`, `3 passages`. */
+export const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
