@@ -1,0 +1,1 @@
+"""Nothing: the distribution around this module is what counts, see pyproject.toml."""
