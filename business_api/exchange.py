@@ -186,7 +186,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     question: Question
     at: float = msgspec.field(default_factory=time.time)
-    contract: str = CONTRACT
+    contract: str = msgspec.field(default_factory=lambda: CONTRACT)  # a default would be left out of records
     outcome: Outcome | None = None
     passages: tuple[Passage, ...] = ()
     prompt: Prompt | None = None
