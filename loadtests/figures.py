@@ -115,14 +115,16 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def write(name: str, rows: list[Row], packages: Sequence[str] = PACKAGES) -> Path:
-    """Print the table and write `results/NAME.json`; returns its path."""
+def write(
+    name: str, rows: list[Row], packages: Sequence[str] = PACKAGES, *, drawn: Table | None = None
+) -> Path:
+    """Print the table (`drawn`, if it is given) and write `results/NAME.json`; returns its path."""
     results = Results(machine=machine(), versions=versions(packages), rows=rows)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
     console = Console(width=None if sys.stdout.isatty() else 130)
-    console.print(table(name, rows))
+    console.print(drawn or table(name, rows))
     about = results.machine
     console.print(
         f"{about['cpu']}, {about['cores']} cores, load {about['load_average'][0]}; written to {path}"
