@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from llm_server import embedded
-from llm_server.errors import LlmServerError
+from llm_server.errors import InvalidSetting, LlmServerError
 from llm_server.launch import exec_vllm, vllm_command, vllm_environment
 from llm_server.ports import require_free
 from llm_server.registry import Model, Registry, require_approved, require_pinned, verify
@@ -56,6 +56,8 @@ def serve(model: ModelName = None, host: Host = None, port: Port = None, engine:
     with _told():
         _, chosen, settings = _chosen(model, host=host, port=port, engine=engine)
         require_approved(chosen)
+        if chosen.engine == "vllm" and settings.port == 0:
+            raise InvalidSetting("vLLM cannot take a free port by itself: give one with --port")
         require_free(settings.host, settings.port)
         verify(chosen, settings.var)
         if not settings.loopback and not settings.api_key:

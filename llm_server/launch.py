@@ -95,7 +95,7 @@ def vllm_executable(settings: Settings, root: Path = ROOT) -> str:
     else:
         ours = root / ".venv/vllm/bin/vllm"
         found = str(ours) if ours.is_file() else shutil.which("vllm")
-        advice = "run `make vllm` for the CPU build, or install vllm on a GPU machine and set LLM_SERVER_VLLM"
+        advice = "`make .venv/vllm/.ready` installs the CPU build; on a GPU machine install vllm and set LLM_SERVER_VLLM"
     if found is None:
         raise EngineMissing(f"vLLM is not installed: {advice}")
     return found
@@ -106,5 +106,7 @@ def exec_vllm(model: Model, settings: Settings, environ: Mapping[str, str]) -> N
     command = vllm_command(model, settings, vllm_executable(settings))
     # Ours stay behind: the key is among them.
     kept = {name: value for name, value in environ.items() if not name.startswith("LLM_SERVER_")}
+    binaries = str(Path(command[0]).parent)
+    kept["PATH"] = os.pathsep.join([binaries, kept.get("PATH", os.defpath)])
     sys.stdout.flush()
     os.execvpe(command[0], command, kept | vllm_environment(model, settings))  # noqa: S606

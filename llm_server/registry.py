@@ -149,7 +149,8 @@ def verify(model: Model, var: Path) -> None:
 
 
 def _preparation(model: Model) -> str:
-    return "make models-vllm" if model.engine == "vllm" else "make models"
+    for_vllm = ".venv/models/bin/python -m models.prepare --for-vllm"
+    return for_vllm if model.engine == "vllm" else "make models"
 
 
 def _entry(path: Path, name: str, table: Any) -> Model:

@@ -1,1 +1,105 @@
-"""Real LLM servers for tests, started through the command line that users have."""
+"""Real LLM servers for tests, started through the command line that users have: embedded llama.cpp, vLLM."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = "smollm2-135m-instruct"
+READY_SECONDS = {"llama.cpp": 60.0, "vllm": 300.0}
+STOP_SECONDS = 40.0
+"""More than vLLM's drain."""
+
+
+@pytest.fixture(scope="session")
+def embedded_llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL (ending in /v1) of the embedded server: 4 slots of 2048 tokens."""
+    if not (ROOT / f"var/models/{MODEL}/model-q8_0.gguf").is_file():
+        pytest.fail("the model files are missing: `make models`", pytrace=False)
+    with running_llm("llama.cpp", tmp_path_factory.mktemp("embedded")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL (ending in /v1) of a real vLLM server, the CPU build. Starts in one to three minutes."""
+    if not (ROOT / ".venv/vllm/bin/vllm").is_file():
+        said = "vLLM's CPU build is not installed: `make .venv/vllm/.ready`"
+        if os.environ.get("TANDEM_REQUIRE_VLLM") == "1":
+            pytest.fail(said, pytrace=False)
+        pytest.skip(said)
+    with running_llm("vllm", tmp_path_factory.mktemp("vllm")) as url:
+        yield url
+
+
+@contextmanager
+def running_llm(engine: str, folder: Path, model: str = MODEL) -> Iterator[str]:
+    """An LLM server on a free port, stopped by SIGTERM. Its log is in `folder` and shown when it fails."""
+    port, log = free_port(), folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command("serve", model, "--engine", engine, "--port", str(port)),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(process, f"http://127.0.0.1:{port}/health", READY_SECONDS[engine], log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        stop(process)
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of `llm-server`, in the LLM tier's own environment where there is one."""
+    own = ROOT / ".venv/llm/bin/llm-server"
+    program = own if own.is_file() else ROOT / ".venv/dev/bin/llm-server"
+    return [str(program), *arguments]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment without settings of the LLM tier, plus `variables`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LLM_SERVER_")}
+    return kept | variables
+
+
+def free_port() -> int:
+    """A port of loopback that was free just now."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port: int = trial.getsockname()[1]
+    return port
+
+
+def stop(process: "subprocess.Popen[bytes]") -> int:
+    """Ask the process to end, end its whole session if it does not, and return its exit status."""
+    process.terminate()
+    try:
+        return process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", health: str, patience: float, log: Path) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(health, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-60:])
+    pytest.fail(
+        f"the LLM server did not become healthy in {patience:.0f} s; its log ends:\n{tail}", pytrace=False
+    )
