@@ -104,6 +104,7 @@ def _process_rows(found: Rounds) -> list[Row]:
         ("idle_mb", "memory when idle", "MB", 200.0, "lower"),
         ("loaded_mb", "memory after the load", "MB", None, "lower"),
         ("cold_start", "cold start to /healthz", "s", 3.0, "lower"),
+        ("cold_cpu", "cold start, CPU time", "s", None, "lower"),
     ]
     return [
         Row.of(said, unit, better, found.of("ours", name), floor=floor)
