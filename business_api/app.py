@@ -65,8 +65,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         transport = open_transport(settings.llm.url, settings.llm.connect_deadline)
         opened.push_async_callback(transport.aclose)
         upstream = Upstream(transport, settings.llm)
-        metrics = Metrics()
-        _watch(metrics, upstream, sink)
+        metrics = watching(upstream, sink)
         guard = Guard.open(settings)
         retriever = Retriever(stores, embedder, settings.embedding.deadline, settings.store.deadline)
         parts = Parts(
@@ -87,12 +86,15 @@ def _prompting(settings: Settings, assistants: Assistants) -> Prompting:
     return Prompting(templates, settings.llm.context_tokens, settings.llm.bytes_per_token)
 
 
-def _watch(metrics: Metrics, upstream: Upstream, sink: Sink) -> None:
+def watching(upstream: Upstream, sink: Sink) -> Metrics:
+    """The counters, with those of the queue and the sink that are read when they are asked for."""
+    metrics = Metrics()
     metrics.watch(
         "tandem_generations_running", "Generations on the LLM server", lambda: upstream.slots.running
     )
     metrics.watch("tandem_generations_waiting", "Requests in our queue", lambda: upstream.slots.waiting)
     metrics.watch_counts("tandem_recorded", "Exchanges in the sink, by state", sink.counts)
+    return metrics
 
 
 def _documents(stores: Mapping[str, VectorStore], tenant: str) -> Problem:

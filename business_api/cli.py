@@ -251,7 +251,9 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _run(work: Coroutine[Any, Any, Any], runner: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run) -> Any:
+def _run(
+    work: Coroutine[Any, Any, Any], runner: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
+) -> Any:
     """Run it; what an operator can mend is one line and exit code 1."""
     try:
         return runner(work)

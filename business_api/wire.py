@@ -29,6 +29,8 @@ PAGE_HEADERS = {
     "Cache-Control": "no-cache",
 }
 
+LISTENS_TO = 32 * 1024 * 1024
+"""Bytes of a body over the limit that are read and thrown away before the connection is cut."""
 DONE = b"data: [DONE]\n\n"
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?")
 AT_FIELD = re.compile(r" - at `\$\.?(.*)`")
@@ -37,7 +39,7 @@ AT_FIELD = re.compile(r" - at `\$\.?(.*)`")
 async def read_json(request: Request, decoder: "msgspec.json.Decoder[T]", limit: int) -> T:
     """The request body as the decoder's type.
 
-    Raises UnsupportedMediaType, BodyTooLarge (over `limit` bytes; the rest is not read), InvalidRequest with
+    Raises UnsupportedMediaType, BodyTooLarge (over `limit` bytes), InvalidRequest with
     the field in `param`. `NaN`, `Infinity`, lone surrogates and invalid UTF-8 are refused: they are not JSON.
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -55,12 +57,16 @@ async def read_json(request: Request, decoder: "msgspec.json.Decoder[T]", limit:
 
 
 async def _read(request: Request, limit: int) -> bytes:
+    """The body. One that is too large is still read for a while, so that its sender gets to read the answer."""
     pieces, size = [], 0
     async for piece in request.stream():
         size += len(piece)
-        if size > limit:
-            raise BodyTooLarge(f"the body is over {limit} bytes")
-        pieces.append(piece)
+        if size <= limit:
+            pieces.append(piece)
+        elif size > limit + LISTENS_TO:
+            break
+    if size > limit:
+        raise BodyTooLarge(f"the body is over {limit} bytes")
     return b"".join(pieces)
 
 

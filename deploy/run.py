@@ -30,7 +30,9 @@ def main() -> int:
     business_port = int(os.environ.get("BUSINESS_API_PORT", "8000"))
     llm_port = int(os.environ.get("LLM_SERVER_PORT", "8001"))
     if (taken := [port for port in (business_port, llm_port) if in_use(port)]) != []:
-        say(f"port {taken[0]} is in use: stop what listens there, or set BUSINESS_API_PORT and LLM_SERVER_PORT")
+        say(
+            f"port {taken[0]} is in use: stop what listens there, or set BUSINESS_API_PORT and LLM_SERVER_PORT"
+        )
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     services: list[subprocess.Popen[bytes]] = []
@@ -40,7 +42,9 @@ def main() -> int:
         services.append(start("llm-server", llm_command(asked.engine, llm_port)))
         first_run = ingest()
         os.environ["BUSINESS_API_LLM__URL"] = f"{llm_url}/v1"
-        services.append(start("business-api", [venv("business", "business-api"), "serve", "--port", str(business_port)]))
+        services.append(
+            start("business-api", [venv("business", "business-api"), "serve", "--port", str(business_port)])
+        )
         url = f"http://127.0.0.1:{business_port}"
         wait_until_ready(url, services, patience=600 if asked.engine == "vllm" else 120)
         say(f"ready in {time.monotonic() - began:.1f} s")
@@ -64,7 +68,9 @@ class Failed(Exception):
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
-    parser.add_argument("--engine", choices=("embedded", "vllm"), default="embedded", help="what runs the model")
+    parser.add_argument(
+        "--engine", choices=("embedded", "vllm"), default="embedded", help="what runs the model"
+    )
     return parser.parse_args()
 
 
@@ -76,7 +82,14 @@ def prepare(engine: str) -> None:
 
 def llm_command(engine: str, port: int) -> list[str]:
     """What starts the LLM tier; vLLM runs the same weights as the embedded engine."""
-    return [venv("llm", "llm-server"), "serve", MODEL, "--port", str(port), *(["--engine", "vllm"] if engine == "vllm" else [])]
+    return [
+        venv("llm", "llm-server"),
+        "serve",
+        MODEL,
+        "--port",
+        str(port),
+        *(["--engine", "vllm"] if engine == "vllm" else []),
+    ]
 
 
 def ingest() -> bool:
@@ -135,7 +148,7 @@ def first_answer(url: str, began: float) -> None:
     say(f"first answer {time.monotonic() - began:.1f} s after the downloads ended")
     print(f"\n  Q  {QUESTION}\n  A  {answered['answer']}")
     for citation in answered["tandem"]["citations"]:
-        print(f"     [{citation['marker']}] {citation['document']}: \"{' '.join(citation['quote'].split())}\"")
+        print(f'     [{citation["marker"]}] {citation["document"]}: "{" ".join(citation["quote"].split())}"')
 
 
 def banner(url: str) -> str:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from business_api.answering import Parts
-from business_api.app import Wired, create_app
+from business_api.app import Wired, create_app, watching
 from business_api.assistants import Assistants
 from business_api.exchange import Exchange
 from business_api.guard import Guard
-from business_api.metrics import Metrics
 from business_api.prompting import Prompting, Template
 from business_api.settings import ROOT, GuardSettings, LlmSettings, Settings
 from business_api.sink import Sink
@@ -54,8 +53,9 @@ def running_stack(
     settings = Settings(var=var, guard=GuardSettings(**guard_fields))
     llm, shelf = llm or FakeLlm("It listens on port 8001 [1]."), shelf or FixedShelf((PORTS,))
     assistants = Assistants.load(ROOT / "assistants.toml")
-    sink, guard, metrics = Sink.open(settings), Guard.open(settings), Metrics()
+    sink, guard = Sink.open(settings), Guard.open(settings)
     upstream = Upstream(InProcess(llm), llm_settings or settings.llm)
+    metrics = watching(upstream, sink)
     parts = Parts(
         assistants=assistants,
         check=guard.check,

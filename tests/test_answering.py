@@ -45,7 +45,8 @@ class Stage:
     async def begin(self, text: str = "Which port?", assistant: str = "tandem", **sampling: Any) -> Answer:
         messages = (Message(role="user", content=text),)
         return await answer(
-            Question(id="x1", tenant="t", assistant=assistant, messages=messages, sampling=sampling), self.parts
+            Question(id="x1", tenant="t", assistant=assistant, messages=messages, sampling=sampling),
+            self.parts,
         )
 
     @property

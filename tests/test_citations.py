@@ -72,7 +72,17 @@ def test_a_marker_is_never_shown_half() -> None:
     assert citing.feed("] and") == " [1] and"
 
 
-WORDS = ["The LLM server listens on port 8001", "Ships in a harbour", "ab", "[1]", "[2, 1]", "[9]", "[", "1", "]"]
+WORDS = [
+    "The LLM server listens on port 8001",
+    "Ships in a harbour",
+    "ab",
+    "[1]",
+    "[2, 1]",
+    "[9]",
+    "[",
+    "1",
+    "]",
+]
 ENDS = [".", "! ", "? ", " ", "\n", "`", ",", ":"]
 
 

@@ -8,7 +8,10 @@ import openai
 
 QUESTION: Any = [{"role": "user", "content": "Which port does the LLM server listen on?"}]
 PARTS: Any = [{"role": "user", "content": [{"type": "text", "text": "Which port does the LLM server use?"}]}]
-TOOL: Any = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+TOOL: Any = {
+    "type": "function",
+    "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}},
+}
 
 
 def whole(client: openai.OpenAI) -> None:
@@ -34,7 +37,9 @@ def parts_and_roles(client: openai.OpenAI) -> None:
 def stream_as_the_readme_does(client: openai.OpenAI) -> None:
     """The loop of the client's own README reads `choices[0]` of every chunk."""
     text = ""
-    with client.chat.completions.create(model="tandem", messages=QUESTION, max_tokens=60, stream=True) as chunks:
+    with client.chat.completions.create(
+        model="tandem", messages=QUESTION, max_tokens=60, stream=True
+    ) as chunks:
         for chunk in chunks:
             text += chunk.choices[0].delta.content or ""
     assert text
@@ -104,7 +109,9 @@ async def in_async(client: openai.AsyncOpenAI) -> None:
     )
     assert all(answer.choices[0].message.content for answer in answers)
     text = ""
-    stream = await client.chat.completions.create(model="tandem", messages=QUESTION, max_tokens=20, stream=True)
+    stream = await client.chat.completions.create(
+        model="tandem", messages=QUESTION, max_tokens=20, stream=True
+    )
     async for chunk in stream:
         text += chunk.choices[0].delta.content or ""
     assert text

@@ -39,7 +39,7 @@ def test_openai_python_sync_and_async(base_url: str) -> None:
 
 
 def test_langchain(base_url: str) -> None:
-    assert "error: NotFoundError" in run(sys.executable, "langchain_chat.py", base_url)
+    assert "error: OpenAIModelNotFoundError" in run(sys.executable, "langchain_chat.py", base_url)
 
 
 def test_openai_node(base_url: str) -> None:
@@ -52,7 +52,14 @@ def test_openai_node(base_url: str) -> None:
 
 def test_curl(base_url: str) -> None:
     body = '{"model": "tandem", "messages": [{"role": "user", "content": "Which port does the LLM server use?"}]}'
-    command = ("curl", "-sS", "--fail", f"{base_url}/chat/completions", "-H", "Content-Type: application/json")
+    command = (
+        "curl",
+        "-sS",
+        "--fail",
+        f"{base_url}/chat/completions",
+        "-H",
+        "Content-Type: application/json",
+    )
     assert '"citations":[{"marker":1' in run(*command, "-d", body)
     streamed = run(*command, "-N", "-d", body.replace('"model"', '"stream": true, "model"', 1))
     assert streamed.rstrip().endswith("data: [DONE]")

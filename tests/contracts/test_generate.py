@@ -76,7 +76,11 @@ async def test_sampling_and_request_id_reach_the_server_as_they_are(adapt: Adapt
     async with adapt(fake) as upstream:
         await said(upstream, temperature=0.5, seed=7, stop=["x"])
     (heard,) = fake.requests
-    assert {k: heard.body[k] for k in ("temperature", "seed", "stop")} == {"temperature": 0.5, "seed": 7, "stop": ["x"]}
+    assert {k: heard.body[k] for k in ("temperature", "seed", "stop")} == {
+        "temperature": 0.5,
+        "seed": 7,
+        "stop": ["x"],
+    }
     assert heard.body["model"] == "fake"
     assert heard.headers["x-request-id"] == "id-1"
 
