@@ -95,7 +95,7 @@ def vllm_executable(settings: Settings, root: Path = ROOT) -> str:
     else:
         ours = root / ".venv/vllm/bin/vllm"
         found = str(ours) if ours.is_file() else shutil.which("vllm")
-        advice = "`make .venv/vllm/.ready` installs the CPU build; on a GPU machine install vllm and set LLM_SERVER_VLLM"
+        advice = "get the CPU build with `make .venv/vllm/.ready`, or set LLM_SERVER_VLLM to a vllm of yours"
     if found is None:
         raise EngineMissing(f"vLLM is not installed: {advice}")
     return found

@@ -75,9 +75,7 @@ class Registry:
     def load(cls, path: Path) -> "Registry":
         """Read a registry file. Raises InvalidRegistry that names the file, the entry and the field."""
         try:
-            tables = tomllib.loads(path.read_text())
-        except OSError as exc:
-            raise InvalidRegistry(f"the registry {path} cannot be read ({exc.strerror})") from exc
+            tables = tomllib.loads(_read(path))
         except tomllib.TOMLDecodeError as exc:
             raise InvalidRegistry(f"the registry {path} is not TOML: {exc}") from exc
         return cls(path, [_entry(path, name, table) for name, table in tables.items()])
@@ -106,7 +104,7 @@ class Registry:
         require_pinned(model)
         if model.local:
             verify(model, var)
-        text = _set(self.path.read_text(), model.name, "approved", "true")
+        text = _set(_read(self.path), model.name, "approved", "true")
         if revision:
             text = _set(text, model.name, "revision", f'"{revision}"')
         approved = _entry(self.path, model.name, tomllib.loads(text)[model.name])
@@ -171,6 +169,13 @@ def _set(text: str, name: str, field: str, value: str) -> str:
     setting = f"{field} = {value}"
     changed = line.sub(lambda _: setting, body) if line.search(body) else f"{setting}\n{body}"
     return text[: header.end()] + changed + text[header.end() + len(body) :]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as exc:
+        raise InvalidRegistry(f"the registry {path} cannot be read ({exc.strerror})") from exc
 
 
 def _write(path: Path, text: str) -> None:
