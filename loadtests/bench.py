@@ -115,6 +115,15 @@ def main(
 ) -> None:
     """Run all, print the table, write loadtests/results/bench.json."""
     rounds, seconds = (2, 1.0) if quick else (rounds, 3.0)
+    try:
+        run(rounds, seconds, command, models)
+    except RuntimeError as exc:
+        Console(stderr=True).print(f"bench: {exc}", style="red", markup=False)
+        raise typer.Exit(1) from exc
+
+
+def run(rounds: int, seconds: float, command: str, models: Path) -> None:
+    """Start what is measured, measure, write. Raises RuntimeError when the run says nothing."""
     with tempfile.TemporaryDirectory() as var, printing_its_port("loadtests.fast_llm") as llm:
         business = Business(llm.url, Path(var), command)
         with_documents = business.prepare(models)
