@@ -112,6 +112,14 @@ def test_a_store_that_is_locked_for_a_while_loses_nothing(tmp_path: Path) -> Non
         assert sink.counts()["waiting"] == 0
 
 
+def test_at_the_end_everything_is_drained_and_the_spool_is_empty(tmp_path: Path) -> None:
+    with a_sink(tmp_path) as sink:
+        sink.record(exchange("last"))
+    with closing(ExchangeStore(tmp_path / "exchanges.sqlite")) as store:
+        assert store.get("default", "last")
+    assert not list((tmp_path / "spool").iterdir())
+
+
 def test_what_cannot_be_drained_at_the_end_is_drained_at_the_next_start(tmp_path: Path) -> None:
     store = ExchangeStore(tmp_path / "exchanges.sqlite")
     store.close()

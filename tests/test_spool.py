@@ -27,8 +27,9 @@ def everything(spool: Spool) -> list[bytes]:
 
 
 def test_a_living_process_keeps_its_segments_and_a_dead_one_loses_them(tmp_path: Path) -> None:
-    living, other = a_spool(tmp_path), a_spool(tmp_path)
+    living = a_spool(tmp_path)
     living.append(b"mine")
+    other = a_spool(tmp_path)
     assert other.unread() == []
     living.close()
     heir = a_spool(tmp_path)
