@@ -47,16 +47,20 @@ class Business:
         }
 
     def prepare(self, models: Path) -> bool:
-        """Lend it the models and ingest this project's documentation; False when there are no models."""
+        """Lend it the models and ingest this project's documentation; False when there are no models.
+
+        Raises RuntimeError when a document could not be ingested.
+        """
         self.var.mkdir(parents=True, exist_ok=True)
         if not models.exists():
             return False
         if not (self.var / "models").exists():
             (self.var / "models").symlink_to(models)
         paths = [str(ROOT / name) for name in KNOWLEDGE if (ROOT / name).exists()]
-        subprocess.run(
-            [self.command, "ingest", "--json", *paths], env=self.env(0), stdout=subprocess.DEVNULL, check=True
-        )
+        command = [self.command, "ingest", "--json", *paths]
+        done = subprocess.run(command, env=self.env(0), capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the documents were not ingested:\n{done.stderr.decode()[-2000:]}")
         return True
 
     @contextmanager
