@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
@@ -177,17 +177,18 @@ def exchanges(
     settings = _settings()
     owner = tenant or settings.tenant
     with open_store(settings) as store:
-        found = store.get(owner, exchange_id) if exchange_id else store.list(owner, limit=limit)
-    if found is None:
-        _fail(f"no exchange {exchange_id}", code=1)
-    if as_json or exchange_id:
+        if exchange_id:
+            one = store.get(owner, exchange_id) or _fail(f"no exchange {exchange_id}", code=1)
+            print(msgspec.json.format(msgspec.json.encode(one)).decode())
+            return
+        found = store.list(owner, limit=limit)
+    if as_json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
     table = Table("id", "outcome", "question", "answer", "ms")
-    for one in found:
-        table.add_row(
-            one.id, one.outcome, one.question[:60], one.answer[:60], f"{one.timings_ms.get('total', 0):.0f}"
-        )
+    for row in found:
+        ms = row.timings_ms.get("total", 0)
+        table.add_row(row.id, row.outcome, row.question[:60], row.answer[:60], f"{ms:.0f}")
     Console().print(table)
 
 
@@ -237,7 +238,6 @@ def _settings(**given: Any) -> Settings:
     except ValidationError as exc:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
         _fail(f"settings: {wrong}", code=2)
-        raise
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -263,7 +263,7 @@ def _run(
         raise typer.Exit(130) from None
 
 
-def _fail(message: str, *, code: int) -> None:
+def _fail(message: str, *, code: int) -> NoReturn:
     print(f"business-api: {message}", file=sys.stderr)
     raise typer.Exit(code)
 

@@ -58,6 +58,8 @@ class EmbeddingSettings(_Group):
     """Name kept with the index: an index of another model is refused. `hosted` asks for it."""
     url: str | None = None
     """Base URL of a hosted OpenAI embeddings API."""
+    dimension: int | None = None
+    """Length of a hosted model's vectors; None asks for one when the service starts."""
     api_key: SecretStr | None = None
     threads: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
     cache: int = 4096
@@ -95,7 +97,7 @@ class SinkSettings(_Group):
     drain_seconds: float = 0.05
     """Longest time an exchange waits in the spool before it is in the store."""
     spool_bytes: int = Field(1024**3, ge=4096)
-    """Most that one process keeps in the spool while the store cannot take it; beyond it records are dropped."""
+    """Most that one process keeps while the store cannot take it; more is dropped, and counted."""
     content: Literal["on", "redacted", "off"] = "on"
     """What is kept of what people wrote and read: everything, all but what looks like an address, a number or
     a key, or nothing. Conversations continue from what was kept."""

@@ -57,7 +57,7 @@ async def read_json(request: Request, decoder: "msgspec.json.Decoder[T]", limit:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """The body. One that is too large is still read for a while, so that its sender gets to read the answer."""
+    """The body. One that is too large is read on for a while, so that its sender gets to read the answer."""
     pieces, size = [], 0
     async for piece in request.stream():
         size += len(piece)

@@ -30,9 +30,7 @@ def main() -> int:
     business_port = int(os.environ.get("BUSINESS_API_PORT", "8000"))
     llm_port = int(os.environ.get("LLM_SERVER_PORT", "8001"))
     if (taken := [port for port in (business_port, llm_port) if in_use(port)]) != []:
-        say(
-            f"port {taken[0]} is in use: stop what listens there, or set BUSINESS_API_PORT and LLM_SERVER_PORT"
-        )
+        say(f"port {taken[0]} is in use; set BUSINESS_API_PORT or LLM_SERVER_PORT")
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     services: list[subprocess.Popen[bytes]] = []
@@ -42,9 +40,8 @@ def main() -> int:
         services.append(start("llm-server", llm_command(asked.engine, llm_port)))
         first_run = ingest()
         os.environ["BUSINESS_API_LLM__URL"] = f"{llm_url}/v1"
-        services.append(
-            start("business-api", [venv("business", "business-api"), "serve", "--port", str(business_port)])
-        )
+        serve = [venv("business", "business-api"), "serve", "--port", str(business_port)]
+        services.append(start("business-api", serve))
         url = f"http://127.0.0.1:{business_port}"
         wait_until_ready(url, services, patience=600 if asked.engine == "vllm" else 120)
         say(f"ready in {time.monotonic() - began:.1f} s")
@@ -115,7 +112,7 @@ def run(command: list[str], otherwise: str) -> None:
 
 
 def wait_until_ready(url: str, services: list[subprocess.Popen[bytes]], patience: float) -> None:
-    """Until /readyz says 200. Raises Failed with the end of the log of a service that ended, or at the limit."""
+    """Until /readyz says 200. Raises Failed when a service ended, or at the limit."""
     deadline = time.monotonic() + patience
     missing = "no answer"
     while time.monotonic() < deadline:

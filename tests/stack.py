@@ -1,4 +1,4 @@
-"""The business API with a scripted LLM and a fixed shelf behind it: the real app, guard and sink, over a socket."""
+"""The real app, guard and sink over a socket, with a scripted LLM and a fixed shelf behind them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

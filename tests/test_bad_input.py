@@ -45,7 +45,9 @@ WRONG_BODIES: dict[str, tuple[bytes, int, str | None]] = {
     "empty messages": (chat(messages=[]), 400, "messages"),
     "no model": (b'{"messages": []}', 400, None),
     "messages of the wrong type": (chat(messages="hello"), 400, "messages"),
-    "content of the wrong type": (chat(messages=[{"role": "user", "content": 5}]), 400, "messages[0].content"),
+    "content of the wrong type": (
+        chat(messages=[{"role": "user", "content": 5}]), 400, "messages[0].content",
+    ),
     "no content": (chat(messages=[{"role": "user"}]), 400, "messages"),
     "only blanks": (chat(messages=[{"role": "user", "content": " \n"}]), 400, "messages"),
     "unknown role": (chat(messages=[{"role": "wizard", "content": "x"}]), 400, "messages[0].role"),
@@ -63,7 +65,9 @@ WRONG_BODIES: dict[str, tuple[bytes, int, str | None]] = {
     "a number beyond floats": (chat().replace(b"}]", b'}],"temperature":1e999', 1), 400, None),
     "a lone surrogate": (b'{"model":"tandem","messages":[{"role":"user","content":"\\ud800"}]}', 400, None),
     "invalid UTF-8": (b'{"model":"tandem","messages":[{"role":"user","content":"\xff\xfe"}]}', 400, None),
-    "a raw control character": (b'{"model":"tandem","messages":[{"role":"user","content":"\x01"}]}', 400, None),
+    "a raw control character": (
+        b'{"model":"tandem","messages":[{"role":"user","content":"\x01"}]}', 400, None,
+    ),
     "an escaped control character": (
         chat(messages=[{"role": "user", "content": "a\x00b"}]), 400, "messages[0].content",
     ),
@@ -71,13 +75,16 @@ WRONG_BODIES: dict[str, tuple[bytes, int, str | None]] = {
     "nothing": (b"", 400, None),
     "a list": (b"[]", 400, None),
     "deep nesting": (b'{"messages":' + b"[" * 100_000, 400, None),
-    "deep nesting in a free field": (chat().replace(b"}]", b'}],"tools":' + b'[{"a":' * 50_000, 1), 400, None),
+    "deep nesting in a free field": (
+        chat().replace(b"}]", b'}],"tools":' + b'[{"a":' * 50_000, 1), 400, None,
+    ),
     "10 MB": (chat(messages=[{"role": "user", "content": "x" * 10_000_000}]), 413, None),
     "a question of a million characters": (
         chat(messages=[{"role": "user", "content": "x" * 1_000_000}]), 400, "messages",
     ),
     "a tool message without its call": (
-        chat(messages=[USER, {"role": "tool", "content": "x", "tool_call_id": "c9"}]), 400, "messages[1].tool_call_id",
+        chat(messages=[USER, {"role": "tool", "content": "x", "tool_call_id": "c9"}]),
+        400, "messages[1].tool_call_id",
     ),
     "a tool call without its answer": (
         chat(messages=[USER, {"role": "assistant", "tool_calls": [CALL]}, USER]), 400, "messages[1].tool_calls",

@@ -18,7 +18,7 @@ def look_up(name: str) -> str:
 
 def chat(model: str, **fields: Any) -> ChatOpenAI:
     base_url, key = sys.argv[1], (sys.argv[2:] or ["none"])[0]
-    return ChatOpenAI(model=model, base_url=base_url, api_key=key, max_retries=0, timeout=300, **fields)  # type: ignore[arg-type]
+    return ChatOpenAI(model=model, base_url=base_url, api_key=key, max_retries=0, timeout=300, **fields)
 
 
 def main() -> None:

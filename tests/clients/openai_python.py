@@ -1,4 +1,4 @@
-"""The openai-python client, sync and async, against a running stack: python openai_python.py BASE_URL [KEY]."""
+"""openai-python, sync and async, against a running stack: python openai_python.py BASE_URL [KEY]."""
 
 import asyncio
 import sys
@@ -98,7 +98,7 @@ def errors(client: openai.OpenAI) -> None:
 
 
 def models_and_embeddings(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()][0] == "tandem"
+    assert next(iter(client.models.list())).id == "tandem"
     assert client.models.retrieve("plain").id == "plain"
     print("models: ok")
 

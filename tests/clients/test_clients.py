@@ -51,7 +51,7 @@ def test_openai_node(base_url: str) -> None:
 
 
 def test_curl(base_url: str) -> None:
-    body = '{"model": "tandem", "messages": [{"role": "user", "content": "Which port does the LLM server use?"}]}'
+    body = '{"model": "tandem", "messages": [{"role": "user", "content": "Which port does the LLM use?"}]}'
     command = (
         "curl",
         "-sS",
