@@ -1,0 +1,170 @@
+"""What a store does with points, in words that the embedded engine and the server share.
+
+Knows nothing of tenants, generations or documents: that is `generations`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+DENSE = "dense"
+BM25 = "bm25"
+RRF_K = 60
+KEYWORDS = ("document", "record_of", "writer")
+INTEGERS = ("since", "until")
+TENANT = "tenant"
+
+Fusion = Literal["rrf", "dbsf"]
+
+
+class IndexMismatch(ValueError):
+    """The collection was indexed with another embedding model than the settings name."""
+
+
+class StoreLocked(OSError):
+    """Another process holds the embedded index."""
+
+
+class Missing(Exception):
+    """The collection is not there (any more)."""
+
+
+class Is(msgspec.Struct, frozen=True):
+    """The payload field has this value."""
+
+    key: str
+    value: str
+
+
+class OneOf(msgspec.Struct, frozen=True):
+    """The payload field has one of these values."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+class AtMost(msgspec.Struct, frozen=True):
+    """The payload field is a number <= `value`."""
+
+    key: str
+    value: int
+
+
+class Above(msgspec.Struct, frozen=True):
+    """The payload field is a number > `value`."""
+
+    key: str
+    value: int
+
+
+Condition = Is | OneOf | AtMost | Above
+Where = tuple[Condition, ...]
+"""All of the conditions hold."""
+
+
+class Sparse(msgspec.Struct, frozen=True):
+    """A sparse vector: term ids and their weights, equally long."""
+
+    indices: list[int]
+    values: list[float]
+
+
+class NewPoint(msgspec.Struct, frozen=True):
+    """A point to write; `id` is a UUID. Without vectors it can be read but not found."""
+
+    id: str
+    payload: dict[str, Any]
+    dense: Sequence[float] | None = None
+    bm25: Sparse | None = None
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A point as it was read."""
+
+    payload: Mapping[str, Any]
+    score: float = 0.0
+
+
+class Branch(msgspec.Struct, frozen=True):
+    """One search of a hybrid query: the vector, the name of its field, what it counts in the fusion."""
+
+    using: Literal["dense", "bm25"]
+    vector: Sequence[float] | Sparse
+    weight: float
+
+
+class Hybrid(msgspec.Struct, frozen=True):
+    """One query: every branch brings `candidates`, `where` holds for all of them, the best `limit` stay.
+
+    `weighted` asks for a fusion that multiplies each branch's normalised scores by its weight.
+    """
+
+    where: Where
+    branches: tuple[Branch, ...]
+    candidates: int
+    limit: int
+    fusion: Fusion
+
+    @property
+    def weighted(self) -> bool:
+        """Whether DBSF needs weights, which it does not have by itself."""
+        return self.fusion == "dbsf" and any(branch.weight != 1.0 for branch in self.branches)
+
+
+class Collection(Protocol):
+    """One physical collection. Writes are in place when the call returns, each one atomic for a reader.
+
+    Every call raises RetrievalUnavailable when the store cannot do it, and Missing when there is no such
+    collection.
+    """
+
+    name: str
+
+    async def get(self, point: str) -> Mapping[str, Any] | None:
+        """The payload of the point with this id."""
+
+    async def hybrid(self, query: Hybrid) -> list[Row]:
+        """The best points, best first; equal scores in any order."""
+
+    async def rows(self, where: Where, fields: Sequence[str]) -> list[Row]:
+        """All points that match, with these payload fields, in any order."""
+
+    async def count(self, where: Where) -> int:
+        """How many points match, exactly."""
+
+    async def put(self, points: Sequence[NewPoint]) -> None:
+        """Write or overwrite points."""
+
+    async def change(self, where: Where, payload: Mapping[str, Any]) -> None:
+        """Set these payload fields of all points that match, in one step."""
+
+    async def delete(self, where: Where) -> None:
+        """Delete all points that match."""
+
+    async def sync(self) -> None:
+        """Return when everything written so far survives a power cut."""
+
+    async def aclose(self) -> None:
+        """Give the store back."""
+
+
+def physical_name(collection: str, model: str) -> str:
+    """`kb` and `all-MiniLM-L6-v2` -> `kb__v1_all-minilm-l6-v2`. Raises ValueError for an unusable name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", collection):
+        raise ValueError(f"collection {collection[:80]!r}: use up to 64 letters, digits, '_' and '-'")
+    return f"{collection}__v1_{re.sub(r'[^a-z0-9.]+', '-', model.lower()).strip('-.')[:100]}"
+
+
+def check_model(collection: str, kept: Mapping[str, Any], model: str, dimension: int) -> None:
+    """Raise IndexMismatch unless the index was made by this model; dimension 0 is not compared."""
+    same_dimension = dimension in (0, kept.get("dimension"))
+    if kept.get("model") == model and same_dimension:
+        return
+    raise IndexMismatch(
+        f"collection {collection!r} was indexed with the embedding model {kept.get('model')!r} "
+        f"({kept.get('dimension')} dimensions), the settings say {model!r}"
+        f"{f' ({dimension} dimensions)' if dimension else ''}: set BUSINESS_API_EMBEDDING__MODEL back, or "
+        "ingest into another collection and name that one in assistants.toml"
+    )
