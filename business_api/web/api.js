@@ -1,10 +1,10 @@
 // Calls to the business API. Every failure is a Failure, with words for a person.
 import { askForKey, currentKey } from "./key.js";
 import { serverEvents } from "./sse.js";
-import { titleOf } from "./words.js";
+import { failureOf } from "./words.js";
 
 /**
- * A call that did not work: `title` and `message` to show, `retryAfter` in seconds, or null;
+ * A call that did not work: `title`, `advice` and `message` to show, `retryAfter` in seconds, or null;
  * `tandem` when the answer had begun.
  */
 export class Failure extends Error {
@@ -13,7 +13,7 @@ export class Failure extends Error {
     this.status = status;
     this.code = code;
     this.retryAfter = retryAfter;
-    this.title = titleOf(code, status);
+    [this.title, this.advice] = failureOf(code, status);
   }
 
   /** Whether the same question may work later. */
@@ -43,14 +43,14 @@ export async function* ask(question, signal) {
   try {
     for await (const { event, data } of serverEvents(response.body)) {
       const fields = JSON.parse(data);
-      if (event === "error") throw Object.assign(failureOf(fields, 500), { tandem: fields.tandem });
+      if (event === "error") throw Object.assign(readFailure(fields, 500), { tandem: fields.tandem });
       ended ||= event === "answer";
       yield { event, ...fields };
     }
   } catch (error) {
-    throw asFailure(error, "The connection was lost before the answer was complete.", "broken_off");
+    throw asFailure(error, "broken_off");
   }
-  if (!ended) throw new Failure("The connection ended before the answer was complete.", { code: "broken_off" });
+  if (!ended) throw new Failure("", { code: "broken_off" });
 }
 
 const posted = (body) => ({
@@ -67,7 +67,7 @@ async function call(path, options) {
   if (response.status === 401 && (await askForKey())) return call(path, options);
   const envelope = await response.json().catch(() => null);
   const wait = Number.parseFloat(response.headers.get("Retry-After"));
-  throw failureOf(envelope, response.status, Number.isFinite(wait) ? wait : null);
+  throw readFailure(envelope, response.status, Number.isFinite(wait) ? wait : null);
 }
 
 async function send(path, options) {
@@ -77,17 +77,17 @@ async function send(path, options) {
     // The page and its JSON share an address: the one must never be served from the other's cache entry.
     return await fetch(path, { ...options, headers, cache: "no-store" });
   } catch (error) {
-    throw asFailure(error, "There is no connection to the service. Is it running?", "unreachable");
+    throw asFailure(error, "unreachable");
   }
 }
 
-function failureOf(envelope, status, retryAfter = null) {
+function readFailure(envelope, status, retryAfter = null) {
   const error = envelope?.error ?? {};
   const message = typeof error.message === "string" ? error.message : `The service answered ${status}.`;
   return new Failure(message, { status, code: error.code ?? null, retryAfter });
 }
 
-function asFailure(error, message, code) {
+function asFailure(error, code) {
   const ours = error instanceof Failure || error.name === "AbortError";
-  return ours ? error : new Failure(message, { code });
+  return ours ? error : new Failure("", { code });
 }

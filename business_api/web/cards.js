@@ -1,6 +1,6 @@
 // What is shown beside an answer: notes in plain words, and errors one can do something about.
 import { el, icon } from "./dom.js";
-import { noteOf } from "./words.js";
+import { noteOf, sentence } from "./words.js";
 
 /** Notes on what an answer had to do without, or how it ended early. */
 export function notesOf({ degraded = [], state, finish_reason: reason, outcome }) {
@@ -8,7 +8,8 @@ export function notesOf({ degraded = [], state, finish_reason: reason, outcome }
   if (state === "stopped") notes.push("Stopped before the answer was complete.");
   if (reason === "length") notes.push("The answer reached its longest allowed length.");
   if (reason === "content_filter") notes.push("The model's content filter ended the answer.");
-  if (outcome === "abstained") notes.push("Nothing in the documents answers this, so the model was not asked.");
+  if (outcome === "abstained")
+    notes.push("Nothing in the documents answers this, so the model was not asked.");
   return notes.map((note) => el("p", { class: "note" }, icon("note"), el("span", {}, note)));
 }
 
@@ -17,13 +18,30 @@ export function notesOf({ degraded = [], state, finish_reason: reason, outcome }
  * where there is a question box.
  * While Retry-After runs the retry button counts it down.
  */
-export function errorCard({ title, message, retryable, retryAt }, { retry, edit }) {
-  const button = el("button", { type: "button", class: "button primary", on: { click: retry } }, icon("retry"), el("span", {}, "Try again"));
-  const change = edit ? el("button", { type: "button", class: "button", on: { click: edit } }, "Edit question") : null;
+export function errorCard({ title, advice, message, retryable, retryAt }, { retry, edit }) {
+  const button = el(
+    "button",
+    { type: "button", class: "button primary", on: { click: retry } },
+    icon("retry"),
+    el("span", {}, "Try again"),
+  );
+  const change = edit
+    ? el("button", { type: "button", class: "button", on: { click: edit } }, "Edit question")
+    : null;
   if (retryable && retryAt) countDown(button, retryAt);
-  return el("div", { class: "card error", role: "alert" },
+  return el(
+    "div",
+    { class: "card error", role: "alert" },
     icon("alert"),
-    el("div", {}, el("h3", {}, title), el("p", {}, message), el("div", { class: "row" }, retryable ? button : null, change)));
+    el(
+      "div",
+      {},
+      el("h3", {}, title),
+      advice ? el("p", {}, advice) : null,
+      message ? el("p", { class: "said" }, sentence(message)) : null,
+      el("div", { class: "row" }, retryable ? button : null, change),
+    ),
+  );
 }
 
 function countDown(button, until) {

@@ -27,8 +27,14 @@ function begin(question) {
 function addView(turn) {
   const view = turnView(turn, {
     retry: () => again(turn, view),
-    edit: () => { remove(turn, view); fill(turn.question); },
-    rated: (rating) => { turn.rating = rating; keep(chat); },
+    edit: () => {
+      remove(turn, view);
+      fill(turn.question);
+    },
+    rated: (rating) => {
+      turn.rating = rating;
+      keep(chat);
+    },
   });
   turns.append(view.element);
   welcome();
@@ -57,9 +63,16 @@ async function run(turn, view) {
   goToEnd();
   keep(chat);
   say("Searching the documents");
-  const draw = oncePerFrame(() => { view.update(); follow(); });
+  const draw = oncePerFrame(() => {
+    view.update();
+    follow();
+  });
   try {
-    const question = { message: turn.question, conversation: chat.conversation ?? undefined, assistant: assistant()?.id };
+    const question = {
+      message: turn.question,
+      conversation: chat.conversation ?? undefined,
+      assistant: assistant()?.id,
+    };
     for await (const event of ask(question, mine.signal)) {
       if (running !== mine) return; // another chat has begun
       note(turn, event);
@@ -75,12 +88,23 @@ async function run(turn, view) {
 function note(turn, { event, ...fields }) {
   if (event === "delta") turn.answer += fields.text;
   if (event === "passages") {
-    Object.assign(turn, { exchange: fields.exchange, passages: fields.passages, degraded: fields.degraded ?? [] });
+    Object.assign(turn, {
+      exchange: fields.exchange,
+      passages: fields.passages,
+      degraded: fields.degraded ?? [],
+    });
     chat.conversation = fields.conversation ?? chat.conversation;
   }
   if (event === "answer") {
     const { answer, tandem, usage, finish_reason, conversation } = fields;
-    Object.assign(turn, { answer, tandem, usage, finish_reason, state: "done", exchange: tandem?.exchange ?? turn.exchange });
+    Object.assign(turn, {
+      answer,
+      tandem,
+      usage,
+      finish_reason,
+      state: "done",
+      exchange: tandem?.exchange ?? turn.exchange,
+    });
     chat.conversation = conversation ?? chat.conversation;
   }
 }
@@ -89,9 +113,15 @@ function fail(turn, error, stopped) {
   turn.state = stopped ? "stopped" : "failed";
   if (stopped) return;
   const failure = error instanceof Failure ? error : new Failure("This page failed to show the answer.");
-  const { title, message, retryable, retryAfter, tandem } = failure;
+  const { title, advice, message, retryable, retryAfter, tandem } = failure;
   turn.tandem = tandem ?? null;
-  turn.error = { title, message, retryable, retryAt: retryAfter === null ? null : Date.now() + retryAfter * 1000 };
+  turn.error = {
+    title,
+    advice,
+    message,
+    retryable,
+    retryAt: retryAfter === null ? null : Date.now() + retryAfter * 1000,
+  };
 }
 
 function end(view) {
@@ -109,7 +139,10 @@ function oncePerFrame(draw) {
   return () => {
     if (asked) return;
     asked = true;
-    requestAnimationFrame(() => { asked = false; draw(); });
+    requestAnimationFrame(() => {
+      asked = false;
+      draw();
+    });
   };
 }
 
@@ -133,7 +166,9 @@ async function loadAssistants() {
   } catch {
     return; // asking still works, with the default assistant; what is wrong is said then
   }
-  picker.replaceChildren(...assistants.map(({ id }) => el("option", { value: id, selected: id === assistant()?.id }, id)));
+  picker.replaceChildren(
+    ...assistants.map(({ id }) => el("option", { value: id, selected: id === assistant()?.id }, id)),
+  );
   picker.closest("label").hidden = assistants.length < 2;
   describe();
   welcome();
@@ -153,7 +188,8 @@ picker.addEventListener("change", () => {
 });
 document.getElementById("new-chat").addEventListener("click", newChat);
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog.modal[open]")) return;
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog.modal[open]"))
+    return;
   if (panelIsOpen()) closePanel();
   else running?.abort();
 });
@@ -163,4 +199,6 @@ welcome();
 goToEnd();
 loadAssistants();
 if (matchMedia("(hover: hover)").matches) document.getElementById("question").focus();
+// Leaving the page stops the answer, before the browser breaks the connection and it looks like a failure.
+addEventListener("beforeunload", () => running?.abort());
 addEventListener("pagehide", () => keep(chat));

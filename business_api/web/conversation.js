@@ -9,13 +9,23 @@ const WANTED = { conversation: null, assistant: null, turns: [] };
  */
 export function kept() {
   const found = read();
-  const turns = Array.isArray(found.turns) ? found.turns.filter((turn) => typeof turn?.question === "string") : [];
+  const turns = Array.isArray(found.turns)
+    ? found.turns.filter((turn) => typeof turn?.question === "string")
+    : [];
   return { ...WANTED, ...found, turns: turns.map(settled) };
 }
 
 /** A new turn that waits for its answer. */
 export const newTurn = (question) => ({
-  question, state: "asking", answer: "", passages: [], tandem: null, exchange: null, degraded: [], error: null, rating: null,
+  question,
+  state: "asking",
+  answer: "",
+  passages: [],
+  tandem: null,
+  exchange: null,
+  degraded: [],
+  error: null,
+  rating: null,
 });
 
 /** Keep the conversation; where there is no room for all of it, its beginning is left out. */
@@ -34,7 +44,11 @@ export function keep(conversation) {
 export function documentsCited(citations) {
   const byDocument = new Map();
   for (const citation of citations) {
-    const found = byDocument.get(citation.document) ?? { document: citation.document, title: citation.title, citations: [] };
+    const found = byDocument.get(citation.document) ?? {
+      document: citation.document,
+      title: citation.title,
+      citations: [],
+    };
     found.citations.push(citation);
     byDocument.set(citation.document, found);
   }

@@ -31,7 +31,9 @@ export function el(tag, attributes = {}, ...children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat().filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -50,7 +52,11 @@ export function icon(name) {
 /** A button with a drawing and a name that is read out and shown as a tooltip. */
 export function iconButton(name, label, click, attributes = {}) {
   const on = { click };
-  return el("button", { type: "button", class: "icon-button", "aria-label": label, title: label, on, ...attributes }, icon(name));
+  return el(
+    "button",
+    { type: "button", class: "icon-button", "aria-label": label, title: label, on, ...attributes },
+    icon(name),
+  );
 }
 
 /** A button that copies `text()` and shows for two seconds that it did. */

@@ -5,65 +5,121 @@ import { showMarkdown } from "./markdown.js";
 import { markerNodes } from "./markers.js";
 import { quotedText } from "./quotes.js";
 import { waterfall } from "./waterfall.js";
-import { counted, outcomeOf } from "./words.js";
+import { counted, failureOf, outcomeOf, sentence } from "./words.js";
 
 /** Nodes for a recorded exchange as `GET /exchanges/{id}` gives it. Parts that it never reached are left out. */
 export function exchangeView(exchange) {
   const { citations = [], error, versions = {}, timings_ms: timings = {} } = exchange;
-  const passages = flat(exchange.prompt?.passages?.length ? exchange.prompt.passages : exchange.passages ?? []);
+  const passages = flat(
+    exchange.prompt?.passages?.length ? exchange.prompt.passages : (exchange.passages ?? []),
+  );
   return [
     head(exchange),
     ...notesOf(exchange),
     error ? failure(error) : null,
     section("Question", asked(exchange.question)),
-    exchange.answer ? section("Answer", answer(exchange, passages), copyButton("Copy answer", () => exchange.answer)) : null,
+    exchange.answer
+      ? section(
+          "Answer",
+          answer(exchange, passages),
+          copyButton("Copy answer", () => exchange.answer),
+        )
+      : null,
     citations.length ? section("Citations", citationList(citations)) : null,
     Object.keys(timings).length ? section("Time", waterfall(timings)) : null,
-    passages.length ? section(counted(passages.length, "passage"), passages.map((passage) => passageCard(passage, citations))) : null,
+    passages.length
+      ? section(
+          counted(passages.length, "passage"),
+          passages.map((passage) => passageCard(passage, citations)),
+        )
+      : null,
     exchange.prompt ? section("Prompt", prompt(exchange.prompt)) : null,
     section("Versions and facts", facts({ ...versions, ...factsOf(exchange) })),
   ].filter(Boolean);
 }
 
 /** Passages as the chat page has them: the chunk's fields, with marker and score. */
-const flat = (passages) => passages.map(({ chunk, score }, index) => ({ ...chunk, score, marker: index + 1 }));
+const flat = (passages) =>
+  passages.map(({ chunk, score }, index) => ({ ...chunk, score, marker: index + 1 }));
 
 function head(exchange) {
   const { id, at, outcome, question } = exchange;
   const when = new Date(at * 1000);
-  return el("header", { class: "opened-head" },
+  return el(
+    "header",
+    { class: "opened-head" },
     el("h2", {}, lastQuestion(question) || "(no question)"),
-    el("p", {},
+    el(
+      "p",
+      {},
       el("span", { class: `badge ${outcome}` }, outcomeOf(outcome)),
       el("time", { datetime: when.toISOString() }, when.toLocaleString()),
       el("span", {}, question?.assistant ?? ""),
-      el("span", { class: "id" }, el("code", {}, id), copyButton("Copy id", () => id),
-        el("span", { class: "json" }, copyButton("Copy as JSON", () => JSON.stringify(exchange, null, 2)), "JSON"))));
+      el(
+        "span",
+        { class: "id" },
+        el("code", {}, id),
+        copyButton("Copy id", () => id),
+        el(
+          "span",
+          { class: "json" },
+          copyButton("Copy as JSON", () => JSON.stringify(exchange, null, 2)),
+          "JSON",
+        ),
+      ),
+    ),
+  );
 }
 
-const lastQuestion = (question) => (question?.messages ?? []).findLast(({ role }) => role === "user")?.content ?? "";
+const lastQuestion = (question) =>
+  (question?.messages ?? []).findLast(({ role }) => role === "user")?.content ?? "";
 
 function section(title, content, ...tools) {
   return el("section", {}, el("div", { class: "section-head" }, el("h3", {}, title), ...tools), content);
 }
 
 function failure({ message, code }) {
-  return el("div", { class: "card error" }, icon("alert"), el("div", {}, el("h3", {}, code ?? "Error"), el("p", {}, message ?? "")));
+  return el(
+    "div",
+    { class: "card error" },
+    icon("alert"),
+    el(
+      "div",
+      {},
+      el("h3", {}, failureOf(code)[0]),
+      el("p", {}, sentence(message ?? "")),
+      el("p", { class: "said" }, code ?? ""),
+    ),
+  );
 }
 
 /** The question, and the conversation before it on demand. */
 function asked(question) {
   const messages = question?.messages ?? [];
   const earlier = messages.slice(0, -1);
-  return el("div", {},
+  return el(
+    "div",
+    {},
     el("p", { class: "asked" }, messages.at(-1)?.content ?? ""),
-    earlier.length ? el("details", {}, el("summary", {}, `${counted(earlier.length, "earlier message")}`), messageList(earlier)) : null);
+    earlier.length
+      ? el(
+          "details",
+          {},
+          el("summary", {}, `${counted(earlier.length, "earlier message")}`),
+          messageList(earlier),
+        )
+      : null,
+  );
 }
 
 function answer({ answer: text, citations = [] }, passages) {
   const prose = el("div", { class: "prose" });
   const open = (passage, chosen) => goTo(passage, citations, chosen);
-  showMarkdown(prose, text, markerNodes(prose, () => ({ passages, citations }), open));
+  showMarkdown(
+    prose,
+    text,
+    markerNodes(prose, () => ({ passages, citations }), open),
+  );
   return prose;
 }
 
@@ -79,37 +135,79 @@ const own = ({ marker }, citations) => citations.filter((citation) => citation.m
 
 function citationList(citations) {
   const items = citations.map(({ marker, title, document: name, quote, by }) =>
-    el("li", { value: String(marker) }, el("q", {}, quote), el("span", { class: "by" }, `${title || name} · ${by === "match" ? "matched by its words" : "cited by the model"}`)));
+    el(
+      "li",
+      { value: String(marker) },
+      el("q", {}, quote),
+      el(
+        "span",
+        { class: "by" },
+        `${title || name} · ${by === "match" ? "matched by its words" : "cited by the model"}`,
+      ),
+    ),
+  );
   return el("ol", { class: "citations" }, items);
 }
 
 function passageCard(passage, citations) {
   const { marker, title, document: name, heading = [], score, start, end } = passage;
   const where = [name, ...heading].join(" › ");
-  return el("details", { class: "passage-card", id: `passage-${marker}`, open: own(passage, citations).length > 0 },
-    el("summary", {}, el("span", { class: "number" }, String(marker)), el("span", {}, title || name),
-      Number.isFinite(score) ? el("span", { class: "score" }, score.toFixed(3)) : null),
+  return el(
+    "details",
+    { class: "passage-card", id: `passage-${marker}`, open: own(passage, citations).length > 0 },
+    el(
+      "summary",
+      {},
+      el("span", { class: "number" }, String(marker)),
+      el("span", {}, title || name),
+      Number.isFinite(score) ? el("span", { class: "score" }, score.toFixed(3)) : null,
+    ),
     el("p", { class: "where" }, where, ` · characters ${start}–${end}`),
-    el("div", { class: "passage" }, quotedText(passage, own(passage, citations))));
+    el("div", { class: "passage" }, quotedText(passage, own(passage, citations))),
+  );
 }
 
 function prompt({ template, max_tokens: most, messages = [] }) {
   const about = [template, most ? `at most ${most} tokens` : null].filter(Boolean).join(" · ");
-  return el("details", {}, el("summary", {}, `${counted(messages.length, "message")}${about ? `, ${about}` : ""}`), messageList(messages));
+  return el(
+    "details",
+    {},
+    el("summary", {}, `${counted(messages.length, "message")}${about ? `, ${about}` : ""}`),
+    messageList(messages),
+  );
 }
 
 function messageList(messages) {
-  return el("div", { class: "messages" }, messages.map(({ role, content, tool_calls: calls }) =>
-    el("div", {}, el("h4", {}, role), el("pre", { tabindex: "0" }, content ?? JSON.stringify(calls ?? "", null, 2)))));
+  return el(
+    "div",
+    { class: "messages" },
+    messages.map(({ role, content, tool_calls: calls }) =>
+      el(
+        "div",
+        {},
+        el("h4", {}, role),
+        el("pre", { tabindex: "0" }, content ?? JSON.stringify(calls ?? "", null, 2)),
+      ),
+    ),
+  );
 }
 
 function factsOf({ finish_reason: reason, usage, question, contract }) {
   const tokens = usage ? `${usage.prompt_tokens} read, ${usage.completion_tokens} written` : null;
-  const all = { "finish reason": reason, tokens, conversation: question?.conversation, key: question?.key, tenant: question?.tenant, contract };
+  const all = {
+    "finish reason": reason,
+    tokens,
+    conversation: question?.conversation,
+    key: question?.key,
+    tenant: question?.tenant,
+    contract,
+  };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value));
 }
 
 function facts(values) {
-  const rows = Object.entries(values).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value))));
+  const rows = Object.entries(values).map(([name, value]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {}, String(value))),
+  );
   return el("dl", { class: "facts" }, rows);
 }

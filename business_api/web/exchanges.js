@@ -39,21 +39,41 @@ async function load({ onward = false } = {}) {
   }
 }
 
-const nothing = () => (location.search ? "No exchange matches." : "No exchanges yet. Ask something on the chat page.");
+const nothing = () =>
+  location.search ? "No exchange matches." : "No exchanges yet. Ask something on the chat page.";
 
 function rowOf({ id, at, outcome, question, answer, degraded = [], timings_ms: timings = {} }) {
   const when = new Date(at * 1000);
-  const link = el("a", { href: addressOf(id), "data-id": id },
-    el("span", { class: "row-head" },
-      el("span", { class: `dot ${outcome}`, role: "img", "aria-label": outcomeOf(outcome), title: outcomeOf(outcome) }),
-      el("strong", {}, question || "(no question)")),
-    el("span", { class: "preview" }, answer || outcomeOf(outcome)),
-    el("span", { class: "row-foot" },
+  const link = el(
+    "a",
+    { href: addressOf(id), "data-id": id },
+    el(
+      "span",
+      { class: "row-head" },
+      el("span", {
+        class: `dot ${outcome}`,
+        role: "img",
+        "aria-label": outcomeOf(outcome),
+        title: outcomeOf(outcome),
+      }),
+      el("strong", {}, question || "(no question)"),
+    ),
+    el("span", { class: "preview" }, plain(answer ?? "") || outcomeOf(outcome)),
+    el(
+      "span",
+      { class: "row-foot" },
       el("time", { datetime: when.toISOString(), title: when.toLocaleString() }, shortTime(when)),
       Number.isFinite(timings.total) ? el("span", {}, duration(timings.total)) : null,
-      degraded.length ? el("span", { class: "degraded" }, degraded.length === 1 ? "1 note" : `${degraded.length} notes`) : null));
+      degraded.length
+        ? el("span", { class: "degraded" }, degraded.length === 1 ? "1 note" : `${degraded.length} notes`)
+        : null,
+    ),
+  );
   return el("li", {}, link);
 }
+
+/** A preview without the signs of Markdown. */
+const plain = (text) => text.replace(/[*`#>]+/g, "").trim();
 
 function shortTime(when) {
   const today = when.toDateString() === new Date().toDateString();
@@ -67,7 +87,9 @@ async function showOpen({ focus = false } = {}) {
   document.body.classList.toggle("opened", id !== "");
   markOpen();
   if (!id) {
-    detail.replaceChildren(el("p", { class: "empty" }, "Choose an exchange to see its passages, prompt and timings."));
+    detail.replaceChildren(
+      el("p", { class: "empty" }, "Choose an exchange to see its passages, prompt and timings."),
+    );
     return;
   }
   try {
@@ -87,9 +109,9 @@ function back() {
   return link;
 }
 
-function failed({ title = "Something went wrong", message, retryable = true, retryAfter }, retry) {
+function failed({ title = "Something went wrong", advice, message, retryable = true, retryAfter }, retry) {
   const retryAt = retryAfter ? Date.now() + retryAfter * 1000 : null;
-  return errorCard({ title, message, retryable, retryAt }, { retry });
+  return errorCard({ title, advice, message, retryable, retryAt }, { retry });
 }
 
 function markOpen() {

@@ -19,7 +19,11 @@ export function thumbs(exchange, rating, changed) {
     }
   };
   const up = iconButton("up", "Good answer", () => give("up"));
-  const down = iconButton("down", "Bad answer", async () => (await give("down")) && askWhy(place, (text) => give("down", text)));
+  const down = iconButton(
+    "down",
+    "Bad answer",
+    async () => (await give("down")) && askWhy(place, (text) => give("down", text)),
+  );
   const press = (chosen) => {
     up.setAttribute("aria-pressed", String(chosen === "up"));
     down.setAttribute("aria-pressed", String(chosen === "down"));
@@ -32,7 +36,12 @@ export function thumbs(exchange, rating, changed) {
 }
 
 function askWhy(place, give) {
-  const input = el("input", { type: "text", maxlength: "2000", "aria-label": "What was wrong?", placeholder: "What was wrong? (optional)" });
+  const input = el("input", {
+    type: "text",
+    maxlength: "2000",
+    "aria-label": "What was wrong?",
+    placeholder: "What was wrong? (optional)",
+  });
   const form = el("form", { class: "why" }, input, el("button", { type: "submit", class: "button" }, "Send"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

@@ -21,17 +21,31 @@ export function askForKey() {
 
 function shown(refused) {
   const input = el("input", {
-    type: "password", id: "api-key", autocomplete: "off", required: true,
-    pattern: "[\\x21-\\x7e]+", title: "Letters, digits and signs without spaces",
+    type: "password",
+    id: "api-key",
+    autocomplete: "off",
+    required: true,
+    pattern: "[\\x21-\\x7e]+",
+    title: "Letters, digits and signs without spaces",
   });
   const note = refused
     ? "The key was not accepted. It may be mistyped or revoked."
     : "This service asks for an API key. It is kept until this tab is closed.";
-  const cancel = el("button", { type: "button", class: "button", on: { click: () => dialog.close() } }, "Not now");
+  const cancel = el(
+    "button",
+    { type: "button", class: "button", on: { click: () => dialog.close() } },
+    "Not now",
+  );
   const use = el("button", { type: "submit", class: "button primary" }, "Use this key");
-  const form = el("form", { class: "key-form" },
-    el("h2", {}, "API key"), el("p", {}, note),
-    el("label", { for: "api-key" }, "Key"), input, el("div", { class: "row end" }, cancel, use));
+  const form = el(
+    "form",
+    { class: "key-form" },
+    el("h2", {}, "API key"),
+    el("p", {}, note),
+    el("label", { for: "api-key" }, "Key"),
+    input,
+    el("div", { class: "row end" }, cancel, use),
+  );
   const dialog = el("dialog", { class: "modal", "aria-label": "API key" }, form);
   document.body.append(dialog);
   return new Promise((resolve) => {

@@ -35,7 +35,8 @@ function blockAt(lines, at, depth) {
   const line = lines[at];
   const heading = HEADING.exec(line);
   if (FENCE.test(line)) return codeAt(lines, at);
-  if (heading) return [{ kind: "heading", level: heading[1].length, text: withoutHashes(heading[2]) }, at + 1];
+  if (heading)
+    return [{ kind: "heading", level: heading[1].length, text: withoutHashes(heading[2]) }, at + 1];
   if (RULE.test(line)) return [{ kind: "rule" }, at + 1];
   if (depth < DEEPEST && QUOTE.test(line)) return quoteAt(lines, at, depth);
   if (depth < DEEPEST && ITEM.test(line)) return listAt(lines, at, depth);
@@ -43,14 +44,21 @@ function blockAt(lines, at, depth) {
   return paragraphAt(lines, at, depth);
 }
 
-const withoutHashes = (text) => text.trimEnd().replace(/(?:^|\s)#+$/, "").trimEnd();
+const withoutHashes = (text) =>
+  text
+    .trimEnd()
+    .replace(/(?:^|\s)#+$/, "")
+    .trimEnd();
 
 function codeAt(lines, at) {
   const [, fence, language] = FENCE.exec(lines[at]);
   let end = at + 1;
   while (end < lines.length && !closes(lines[end], fence)) end += 1;
   const closed = end < lines.length;
-  return [{ kind: "code", language, closed, text: lines.slice(at + 1, end).join("\n") }, end + (closed ? 1 : 0)];
+  return [
+    { kind: "code", language, closed, text: lines.slice(at + 1, end).join("\n") },
+    end + (closed ? 1 : 0),
+  ];
 }
 
 const closes = (line, fence) => line.trim().startsWith(fence) && !line.trim().replaceAll(fence[0], "");
@@ -82,12 +90,14 @@ function listAt(lines, at, depth) {
 /** An indented line, or a blank one before an indented line or the next item, goes on with the item above. */
 function belongsToItem(lines, at, indent) {
   const line = lines[at];
-  if (line.trim()) return /^ */.exec(line)[0].length > indent + 1 || (lines[at - 1].trim() && !startsBlock(lines, at));
+  if (line.trim())
+    return /^ */.exec(line)[0].length > indent + 1 || (lines[at - 1].trim() && !startsBlock(lines, at));
   const next = lines[at + 1] ?? "";
   return next.trim() !== "" && (/^ */.exec(next)[0].length > indent + 1 || ITEM.test(next));
 }
 
-const withoutIndent = (line, first) => line.slice(Math.min(/^ */.exec(line)[0].length, first[1].length + first[2].length + 1));
+const withoutIndent = (line, first) =>
+  line.slice(Math.min(/^ */.exec(line)[0].length, first[1].length + first[2].length + 1));
 
 function startsBlock(lines, at) {
   const line = lines[at];
@@ -103,7 +113,12 @@ function tableAt(lines, at) {
   return [{ kind: "table", rows }, end];
 }
 
-const cellsOf = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+const cellsOf = (line) =>
+  line
+    .trim()
+    .replace(/^\||\|$/g, "")
+    .split("|")
+    .map((cell) => cell.trim());
 
 function paragraphAt(lines, at, depth) {
   let end = at + 1;

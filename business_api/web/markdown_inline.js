@@ -76,7 +76,8 @@ function emphasis(reading) {
 function closing(reading, sign, begin) {
   const { text } = reading;
   let end = next(reading, sign, begin);
-  if (sign.length === 1 && text[end + 1] === sign) end = text.indexOf(sign, skip(text, end, sign)); // past a bold
+  const bold = end >= 0 && sign.length === 1 && text[end + 1] === sign;
+  if (bold) end = text.indexOf(sign, skip(text, end, sign)); // `*a **b** c*`
   while (end >= 0 && sign.length === 2 && text[end + 2] === sign[0]) end += 1; // `***both***`
   if (end < 0 || /\s/.test(text[end - 1])) return -1;
   return sign[0] === "_" && WORD.test(text[end + sign.length] ?? "") ? -1 : end;

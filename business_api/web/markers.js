@@ -11,7 +11,13 @@ export function markerNodes(prose, rests, open) {
     const passage = rests().passages.find(({ marker }) => marker === number);
     if (!passage) return null;
     const label = `Passage ${number}: ${passage.title || passage.document}`;
-    const attributes = { type: "button", class: "marker", "data-number": String(number), "aria-label": label, title: label };
+    const attributes = {
+      type: "button",
+      class: "marker",
+      "data-number": String(number),
+      "aria-label": label,
+      title: label,
+    };
     const button = el("button", attributes, String(number));
     button.addEventListener("click", () => {
       const place = [...prose.querySelectorAll(`.marker[data-number="${number}"]`)].indexOf(button);

@@ -16,7 +16,11 @@ export function openPassage({ passages, citations, number, chosen = null }) {
   if (!panel.contains(document.activeElement)) opener = document.activeElement;
   const own = citations.filter((citation) => citation.marker === number);
   const go = (other) => openPassage({ passages, citations, number: other });
-  panel.replaceChildren(head(), ...(passages.length > 1 ? [tabs(passages, number, go)] : []), body(passage, own, chosen ?? own[0] ?? null));
+  panel.replaceChildren(
+    head(),
+    ...(passages.length > 1 ? [tabs(passages, number, go)] : []),
+    body(passage, own, chosen ?? own[0] ?? null),
+  );
   show();
   panel.querySelector("mark.chosen")?.scrollIntoView({ block: "center" });
 }
@@ -28,28 +32,59 @@ export function closePanel() {
 }
 
 function head() {
-  return el("div", { class: "panel-head" },
-    el("h2", { id: "panel-title", tabindex: "-1" }, "Passage"), iconButton("close", "Close passage", closePanel));
+  return el(
+    "div",
+    { class: "panel-head" },
+    el("h2", { id: "panel-title", tabindex: "-1" }, "Passage"),
+    iconButton("close", "Close passage", closePanel),
+  );
 }
 
 function tabs(passages, number, go) {
-  const buttons = passages.map(({ marker, title }) => el("button", {
-    type: "button", class: "tab", "aria-label": `Passage ${marker}: ${title}`, "aria-current": marker === number ? "true" : null,
-    on: { click: () => { go(marker); panel.querySelector("[aria-current]").focus(); } },
-  }, String(marker)));
+  const buttons = passages.map(({ marker, title }) =>
+    el(
+      "button",
+      {
+        type: "button",
+        class: "tab",
+        "aria-label": `Passage ${marker}: ${title}`,
+        "aria-current": marker === number ? "true" : null,
+        on: {
+          click: () => {
+            go(marker);
+            panel.querySelector("[aria-current]").focus();
+          },
+        },
+      },
+      String(marker),
+    ),
+  );
   return el("div", { class: "tabs", role: "group", "aria-label": "Passages of this answer" }, buttons);
 }
 
 function body(passage, own, chosen) {
   const { title, document: name, heading = [], score } = passage;
   const path = heading.length ? el("p", { class: "path" }, heading.join(" › ")) : null;
-  const by = chosen?.by === "match" ? "This sentence was matched to the passage by its words, not cited by the model." : null;
+  const by =
+    chosen?.by === "match"
+      ? "This sentence was matched to the passage by its words, not cited by the model."
+      : null;
   const relevance = Number.isFinite(score) ? `Relevance ${score.toFixed(2)}` : null;
-  return el("div", { class: "panel-body", tabindex: "0", role: "region", "aria-label": title },
-    el("h3", {}, title), path,
+  return el(
+    "div",
+    { class: "panel-body", tabindex: "0", role: "region", "aria-label": title },
+    el("h3", {}, title),
+    path,
     el("div", { class: "passage" }, quotedText(passage, own, chosen)),
     by ? el("p", { class: "note" }, icon("note"), el("span", {}, by)) : null,
-    el("p", { class: "source" }, icon("document"), el("span", {}, name), relevance ? el("span", { class: "score" }, relevance) : null));
+    el(
+      "p",
+      { class: "source" },
+      icon("document"),
+      el("span", {}, name),
+      relevance ? el("span", { class: "score" }, relevance) : null,
+    ),
+  );
 }
 
 function show() {

@@ -19,8 +19,12 @@ export function goToEnd() {
   follow();
 }
 
-page.addEventListener("scroll", () => {
-  following = atEnd();
-  latest.hidden = following;
-}, { passive: true });
+page.addEventListener(
+  "scroll",
+  () => {
+    following = atEnd();
+    latest.hidden = following;
+  },
+  { passive: true },
+);
 latest.addEventListener("click", goToEnd);

@@ -1,6 +1,6 @@
 // Server-sent events from a fetch body (EventSource can neither POST nor send a key).
 
-/** Events of a byte stream: `{event, data}`, `data` still text. Ends with the stream; an unfinished one is dropped. */
+/** Events of a byte stream: `{event, data}`, `data` still text. One cut off by the end is dropped. */
 export async function* serverEvents(stream) {
   let unread = "";
   for await (const text of textOf(stream)) {

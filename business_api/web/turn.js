@@ -13,8 +13,12 @@ export function turnView(turn, on) {
   const prose = el("div", { class: "prose", "aria-live": "polite" });
   const after = el("div", { class: "after" });
   const answer = el("section", { class: "answer", "aria-label": "Answer" }, progress, prose, after);
-  const element = el("article", { class: "turn" },
-    el("div", { class: "question" }, el("h2", { class: "unseen" }, "You asked"), el("p", {}, turn.question)), answer);
+  const element = el(
+    "article",
+    { class: "turn" },
+    el("div", { class: "question" }, el("h2", { class: "unseen" }, "You asked"), el("p", {}, turn.question)),
+    answer,
+  );
   const rests = () => ({ passages: turn.passages, citations: turn.tandem?.citations ?? [] });
   const open = (number, chosen) => openPassage({ ...rests(), number, chosen });
   const markerNode = markerNodes(prose, rests, ({ marker }, chosen) => open(marker, chosen));
@@ -41,7 +45,12 @@ function ending(turn, on) {
 
 function notes(turn) {
   const tandem = turn.tandem ?? {};
-  return notesOf({ ...tandem, degraded: tandem.degraded ?? turn.degraded, state: turn.state, finish_reason: turn.finish_reason });
+  return notesOf({
+    ...tandem,
+    degraded: tandem.degraded ?? turn.degraded,
+    state: turn.state,
+    finish_reason: turn.finish_reason,
+  });
 }
 
 function showProgress(progress, { state, answer, exchange, passages }) {
@@ -49,6 +58,9 @@ function showProgress(progress, { state, answer, exchange, passages }) {
   const reading = passages.length ? `Reading ${counted(passages.length, "passage")}` : "Writing";
   const text = exchange ? reading : "Searching the documents";
   if (!progress.hidden && progress.textContent !== text) {
-    progress.replaceChildren(el("span", { class: "dots", "aria-hidden": "true" }, el("i"), el("i"), el("i")), text);
+    progress.replaceChildren(
+      el("span", { class: "dots", "aria-hidden": "true" }, el("i"), el("i"), el("i")),
+      text,
+    );
   }
 }

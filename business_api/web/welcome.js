@@ -8,9 +8,12 @@ export function showWelcome(shown, assistant, ask) {
   place.hidden = !shown;
   if (!shown) return;
   const { description = "", suggestions = [] } = assistant?.tandem ?? {};
-  const buttons = suggestions.map((text) => el("button", { type: "button", class: "suggestion", on: { click: () => ask(text) } }, text));
+  const buttons = suggestions.map((text) =>
+    el("button", { type: "button", class: "suggestion", on: { click: () => ask(text) } }, text),
+  );
   place.replaceChildren(
     el("h1", {}, "What would you like to know?"),
     el("p", { class: "lead" }, description),
-    el("div", { class: "suggestions" }, buttons));
+    el("div", { class: "suggestions" }, buttons),
+  );
 }

@@ -2,7 +2,8 @@
 
 const NOTES = {
   dense_unavailable: "Passages were found by their words only; the search by meaning was not available.",
-  retrieval_unavailable: "The documents could not be searched. This answer comes from the language model alone.",
+  retrieval_unavailable:
+    "The documents could not be searched. This answer comes from the language model alone.",
   passages_cut: "Not every passage found fitted into the model's context.",
   history_cut: "The beginning of this conversation no longer fitted into the model's context.",
   unknown_marker: "The model cited a passage that does not exist; that citation was removed.",
@@ -26,17 +27,18 @@ const STAGES = {
   queue: "Wait for the model",
   ttft: "First token",
   rest: "Write answer",
+  other: "Everything else",
 };
 
-const TITLES = {
-  overloaded: "Many questions at once",
-  retrieval_unavailable: "The documents cannot be searched",
-  upstream_unavailable: "The language model cannot be reached",
-  upstream_timeout: "The language model took too long",
-  rate_limit_exceeded: "Too many questions in a short time",
-  context_length_exceeded: "This is too long for the model",
-  unreachable: "Tandem cannot be reached",
-  broken_off: "The answer broke off",
+const FAILURES = {
+  overloaded: ["Many questions at once", "Every place in the queue is taken. It moves on quickly."],
+  retrieval_unavailable: ["The documents cannot be searched", "The search is not available right now."],
+  upstream_unavailable: ["The language model cannot be reached", "It may be starting. Nothing was lost."],
+  upstream_timeout: ["The language model took too long", "It may be busy with other answers."],
+  rate_limit_exceeded: ["Too many questions in a short time", "Wait a moment before the next one."],
+  context_length_exceeded: ["This is too long for the model", "Shorten the question, or begin a new chat."],
+  unreachable: ["Tandem cannot be reached", "Is the service running, and this machine online?"],
+  broken_off: ["The answer broke off", "The connection ended before the answer was complete."],
 };
 
 /** One sentence for a name of `degraded`. */
@@ -47,13 +49,17 @@ export const outcomeOf = (name) => OUTCOMES[name] ?? name ?? "Running";
 /** Stages of a request in their order, with what they are called. */
 export const stages = Object.entries(STAGES);
 
-/** Headline of an error by its code, else by its HTTP status. */
-export function titleOf(code, status) {
-  if (TITLES[code]) return TITLES[code];
-  if (status === 401) return "An API key is needed";
-  if (status >= 400 && status < 500) return "This question was not accepted";
-  return "Something went wrong";
+/** `[headline, what it means]` of an error, by its code, else by its HTTP status; the second may be empty. */
+export function failureOf(code, status) {
+  if (FAILURES[code]) return FAILURES[code];
+  if (status === 401) return ["An API key is needed", "Ask whoever runs this service for one."];
+  if (status === 404) return ["Not found", ""];
+  if (status >= 400 && status < 500) return ["This question was not accepted", ""];
+  return ["Something went wrong", ""];
 }
+
+/** A service's lower-case message as a sentence. */
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Milliseconds as a person reads them: `0.4 ms`, `38 ms`, `1.24 s`. */
 export function duration(ms) {

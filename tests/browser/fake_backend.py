@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.browser.invented import DEFAULT, PASSAGES, SUGGESTIONS, Script, answer_event, exchange_record, summary
+from tests.browser.invented import (
+    DEFAULT,
+    SUGGESTIONS,
+    Script,
+    answer_event,
+    exchange_record,
+    summary,
+)
 
 WEB = Path(__file__).resolve().parents[2] / "business_api" / "web"
 POLICY = (
@@ -37,7 +45,7 @@ class FakeBackend:
     asked: list[dict[str, Any]] = field(default_factory=list)
     ratings: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
-    hung_up: int = 0
+    hung_up: threading.Event = field(default_factory=threading.Event)
     app: ASGIApp = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,13 +102,15 @@ class FakeBackend:
                     await self._until_released()
                 await asyncio.sleep(PACE)
                 yield _event("delta", {"text": delta})
+            if script.cut:
+                return
             if script.breaks:
                 yield _event("error", json.loads(bytes(_error(503, script.message, script.code).body)))
                 return
             self.records.append(exchange_record(identity, asked, script))
             yield _event("answer", answer_event(identity, conversation, script))
         except (asyncio.CancelledError, GeneratorExit, ClientDisconnect):
-            self.hung_up += 1
+            self.hung_up.set()
             raise
 
     async def _until_released(self) -> None:
@@ -152,8 +162,8 @@ def _with_policy(app: ASGIApp) -> ASGIApp:
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message["headers"], (b"content-security-policy", POLICY.encode())]
-                message = message | {"headers": [*headers, (b"vary", b"Accept")]}  # noqa: PLW2901
+                added = [(b"content-security-policy", POLICY.encode()), (b"vary", b"Accept")]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         await app(scope, receive, marked)

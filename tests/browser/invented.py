@@ -10,7 +10,7 @@ SUGGESTIONS = [
 ]
 QUESTION = SUGGESTIONS[0]
 CONFIGURATION = (
-    "## The two services 🚲🚲\n\n"
+    "## The two services\n\n"
     "The business API listens on `127.0.0.1:8000`. The LLM server listens on `127.0.0.1:8001`. "
     "Both bind to loopback unless told otherwise, so nothing outside this machine can reach them.\n\n"
     "Set `BUSINESS_API_PORT` and `LLM_SERVER_PORT` to change them; a port that is in use is an error that "
@@ -27,16 +27,18 @@ STARTED = (
 )
 
 
-def passage(marker: int, document: str, title: str, heading: list[str], text: str, start: int) -> dict[str, Any]:
+def passage(marker: int, title: str, heading: list[str], text: str, start: int) -> dict[str, Any]:
     """A passage as the `passages` event has it."""
+    document = f"docs/{title.lower().replace(' ', '-')}.md"
     place = {"start": start, "end": start + len(text), "text": text, "score": round(0.93 - marker / 10, 2)}
-    return {"marker": marker, "document": document, "title": title, "heading": heading, "chunk": f"{document}#1"} | place
+    named = {"marker": marker, "document": document, "title": title, "heading": heading}
+    return named | {"chunk": f"{document}#1"} | place
 
 
 PASSAGES = [
-    passage(1, "docs/configuration.md", "Configuration", ["Services", "Ports and addresses"], CONFIGURATION, 1200),
-    passage(2, "docs/llm-tier.md", "Operating the LLM tier", ["Where it is found"], OPERATING, 310),
-    passage(3, "docs/getting-started.md", "Getting started", ["Run it"], STARTED, 0),
+    passage(1, "Configuration", ["Services", "Ports and addresses"], CONFIGURATION, 1200),
+    passage(2, "Operating the LLM tier", ["Where it is found"], OPERATING, 310),
+    passage(3, "Getting started", ["Run it"], STARTED, 0),
 ]
 
 
@@ -50,17 +52,13 @@ def citation(marker: int, quote: str, by: str = "model") -> dict[str, Any]:
 
 def words(text: str) -> list[str]:
     """The text as deltas, about a word each."""
-    return [word + " " for word in text[:-1].split(" ")] if text.endswith(" ") else _words(text)
-
-
-def _words(text: str) -> list[str]:
-    parts = text.split(" ")
-    return [f"{part} " for part in parts[:-1]] + parts[-1:]
+    *parts, last = text.split(" ")
+    return [*(f"{part} " for part in parts), last]
 
 
 ANSWER = (
-    "The LLM server listens on **127.0.0.1:8001**, and only this machine can reach it.[1] The business API finds "
-    "it through `BUSINESS_API_LLM__URL`, which may also name a hosted API.[2]\n\n"
+    "The LLM server listens on **127.0.0.1:8001**, and only this machine can reach it.[1] The business API "
+    "finds it through `BUSINESS_API_LLM__URL`, which may also name a hosted API.[2]\n\n"
     "To use another port:\n\n"
     "1. Set `LLM_SERVER_PORT` for the server.[1]\n"
     "2. Point the business API at it:\n\n"
@@ -68,10 +66,20 @@ ANSWER = (
 )
 CITATIONS = [
     citation(1, "The LLM server listens on `127.0.0.1:8001`."),
-    citation(2, "The business API finds it through `BUSINESS_API_LLM__URL`, which may also name a hosted API."),
+    citation(
+        2, "The business API finds it through `BUSINESS_API_LLM__URL`, which may also name a hosted API."
+    ),
     citation(1, "Set `BUSINESS_API_PORT` and `LLM_SERVER_PORT` to change them", by="match"),
 ]
-TIMINGS = {"embed": 7.9, "search": 4.1, "rerank": 38.2, "prompt": 0.4, "queue": 12.0, "ttft": 310.0, "total": 1905.0}
+TIMINGS = {
+    "embed": 7.9,
+    "search": 4.1,
+    "rerank": 38.2,
+    "prompt": 0.4,
+    "queue": 12.0,
+    "ttft": 310.0,
+    "total": 1905.0,
+}
 VERSIONS = {
     "assistant": "tandem@5d1f6c0e2a91",
     "prompt": "answer_from_passages/v1@77ab01c3",
@@ -84,7 +92,9 @@ USAGE = {"prompt_tokens": 812, "completion_tokens": 131, "total_tokens": 943}
 
 @dataclass(frozen=True)
 class Script:
-    """How one question is answered. `held`: the last delta waits; `breaks`: an error event ends the stream."""
+    """How one question is answered. `held`: the last delta waits; `breaks`: an error event ends the stream;
+    `cut`: it ends without a word.
+    """
 
     deltas: list[str] = field(default_factory=lambda: words(ANSWER))
     passages: list[dict[str, Any]] = field(default_factory=lambda: list(PASSAGES))
@@ -94,6 +104,7 @@ class Script:
     finish_reason: str = "stop"
     held: bool = False
     breaks: bool = False
+    cut: bool = False
     status: int = 200
     message: str = "the LLM server cannot be reached"
     code: str = "upstream_unavailable"
@@ -110,23 +121,49 @@ def saying(text: str, **changes: Any) -> Script:
 
 def answer_event(identity: str, conversation: str, script: Script) -> dict[str, Any]:
     """The `answer` event."""
-    tandem = {"exchange": identity, "contract": "1", "outcome": script.outcome, "degraded": script.degraded}
-    tandem |= {"versions": VERSIONS, "citations": script.citations, "timings_ms": TIMINGS}
-    answer = {"answer": "".join(script.deltas), "conversation": conversation, "usage": USAGE, "tandem": tandem}
-    return answer | {"finish_reason": script.finish_reason}
+    return {
+        "answer": "".join(script.deltas),
+        "conversation": conversation,
+        "finish_reason": script.finish_reason,
+        "usage": USAGE,
+        "tandem": {
+            "exchange": identity,
+            "contract": "1",
+            "outcome": script.outcome,
+            "degraded": script.degraded,
+            "versions": VERSIONS,
+            "citations": script.citations,
+            "timings_ms": TIMINGS,
+        },
+    }
 
 
-def exchange_record(identity: str, asked: dict[str, Any], script: Script, at: float = 1_790_000_000.0) -> dict[str, Any]:
+def exchange_record(
+    identity: str, asked: dict[str, Any], script: Script, at: float = 1_790_000_000.0
+) -> dict[str, Any]:
     """A recorded exchange, as `GET /exchanges/{id}` gives it."""
-    passages = [{"chunk": {k: v for k, v in p.items() if k != "score"} | {"id": p["chunk"]}, "score": p["score"]} for p in script.passages]
-    system = "Answer from the passages only, and cite them as [1].\n\n" + "\n\n".join(p["text"] for p in script.passages)
+    passages = [
+        {"chunk": {k: v for k, v in p.items() if k != "score"} | {"id": p["chunk"]}, "score": p["score"]}
+        for p in script.passages
+    ]
+    system = "Answer from the passages only, and cite them as [1].\n\n" + "\n\n".join(
+        p["text"] for p in script.passages
+    )
     question = {"role": "user", "content": asked["message"]}
-    prompt = {"messages": [{"role": "system", "content": system}, question], "template": VERSIONS["prompt"], "max_tokens": 160}
+    prompt = {
+        "messages": [{"role": "system", "content": system}, question],
+        "template": VERSIONS["prompt"],
+        "max_tokens": 160,
+    }
     return {
         "id": identity,
         "at": at,
         "outcome": script.outcome,
-        "question": {"messages": [question], "assistant": asked.get("assistant", "tandem"), "conversation": "c-0001"},
+        "question": {
+            "messages": [question],
+            "assistant": asked.get("assistant", "tandem"),
+            "conversation": "c-0001",
+        },
         "passages": passages,
         "prompt": prompt | {"passages": passages},
         "answer": "".join(script.deltas),
@@ -142,10 +179,22 @@ def exchange_record(identity: str, asked: dict[str, Any], script: Script, at: fl
 
 def failed_record(identity: str, question: str, at: float) -> dict[str, Any]:
     """An exchange that failed before there was a prompt."""
-    error = {"message": "the LLM server cannot be reached", "type": "server_error", "code": "upstream_unavailable", "param": None}
+    error = {
+        "message": "the LLM server cannot be reached",
+        "type": "server_error",
+        "code": "upstream_unavailable",
+        "param": None,
+    }
     whole = exchange_record(identity, {"message": question}, DEFAULT, at)
-    absent = {"prompt": None, "answer": "", "citations": [], "usage": None, "finish_reason": None}
-    return whole | absent | {"outcome": "failed", "error": error, "timings_ms": {"embed": 7.2, "search": 3.0, "total": 2011.0}}
+    absent: dict[str, Any] = {
+        "prompt": None,
+        "answer": "",
+        "citations": [],
+        "usage": None,
+        "finish_reason": None,
+    }
+    timings = {"embed": 7.2, "search": 3.0, "total": 2011.0}
+    return whole | absent | {"outcome": "failed", "error": error, "timings_ms": timings}
 
 
 def history(count: int) -> list[dict[str, Any]]:
