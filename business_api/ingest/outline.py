@@ -97,9 +97,9 @@ def _words(kind: str, content: str) -> str:
 
 @cache
 def _blocks() -> MarkdownIt:
-    # without the inline rules: only where blocks begin and end is asked, and they cost most
+    # only where blocks begin and end is asked: inline rules cost most, and normalising would move the offsets
     markdown = MarkdownIt("commonmark").enable("table")
-    markdown.core.ruler.enableOnly(["normalize", "block"])
+    markdown.core.ruler.enableOnly(["block"])
     return markdown
 
 
