@@ -172,7 +172,7 @@ def test_a_prompt_longer_than_the_context_is_a_400(server: Server) -> None:
     assert "token" in error_of(response)["message"]
 
 
-@pytest.mark.parametrize("body", [b"{", b'{"model": "smollm2-135m-instruct"}', b"\xff"])
+@pytest.mark.parametrize("body", [b"{", b'{"model": "smollm2-135m-instruct"}'])
 def test_what_is_not_a_chat_request_is_a_4xx_in_the_envelope(server: Server, body: bytes) -> None:
     headers = {"content-type": "application/json"}
     response = server.client.post("/v1/chat/completions", content=body, headers=headers)
