@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "smollm2-135m-instruct"
-READY_SECONDS = {"llama.cpp": 60.0, "vllm": 300.0}
+READY_SECONDS = {"llama.cpp": 120.0, "vllm": 600.0}
 STOP_SECONDS = 40.0
 """More than vLLM's drain."""
 
