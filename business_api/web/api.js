@@ -5,14 +5,15 @@ import { failureOf } from "./words.js";
 
 /**
  * A call that did not work: `title`, `advice` and `message` to show, `retryAfter` in seconds, or null;
- * `tandem` when the answer had begun.
+ * `request` is its id where there is one, `tandem` is there when the answer had begun.
  */
 export class Failure extends Error {
-  constructor(message, { status = 0, code = null, retryAfter = null } = {}) {
+  constructor(message, { status = 0, code = null, retryAfter = null, request = null } = {}) {
     super(message);
     this.status = status;
     this.code = code;
     this.retryAfter = retryAfter;
+    this.request = request;
     [this.title, this.advice] = failureOf(code, status);
   }
 
@@ -43,7 +44,7 @@ export async function* ask(question, signal) {
   try {
     for await (const { event, data } of serverEvents(response.body)) {
       const fields = JSON.parse(data);
-      if (event === "error") throw Object.assign(readFailure(fields, 500), { tandem: fields.tandem });
+      if (event === "error") throw brokenOff(fields);
       ended ||= event === "answer";
       yield { event, ...fields };
     }
@@ -67,7 +68,8 @@ async function call(path, options) {
   if (response.status === 401 && (await askForKey())) return call(path, options);
   const envelope = await response.json().catch(() => null);
   const wait = Number.parseFloat(response.headers.get("Retry-After"));
-  throw readFailure(envelope, response.status, Number.isFinite(wait) ? wait : null);
+  const request = response.headers.get("X-Request-Id");
+  throw readFailure(envelope, response.status, { retryAfter: Number.isFinite(wait) ? wait : null, request });
 }
 
 async function send(path, options) {
@@ -81,10 +83,14 @@ async function send(path, options) {
   }
 }
 
-function readFailure(envelope, status, retryAfter = null) {
+function readFailure(envelope, status, headers = {}) {
   const error = envelope?.error ?? {};
   const message = typeof error.message === "string" ? error.message : `The service answered ${status}.`;
-  return new Failure(message, { status, code: error.code ?? null, retryAfter });
+  return new Failure(message, { status, code: error.code ?? null, ...headers });
+}
+
+function brokenOff({ tandem, ...envelope }) {
+  return Object.assign(readFailure(envelope, 500, { request: tandem?.exchange }), { tandem });
 }
 
 function asFailure(error, code) {

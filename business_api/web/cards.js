@@ -18,7 +18,7 @@ export function notesOf({ degraded = [], state, finish_reason: reason, outcome }
  * where there is a question box.
  * While Retry-After runs the retry button counts it down.
  */
-export function errorCard({ title, advice, message, retryable, retryAt }, { retry, edit }) {
+export function errorCard({ title, advice, message, request, retryable, retryAt }, { retry, edit }) {
   const button = el(
     "button",
     { type: "button", class: "button primary", on: { click: retry } },
@@ -39,6 +39,7 @@ export function errorCard({ title, advice, message, retryable, retryAt }, { retr
       el("h3", {}, title),
       advice ? el("p", {}, advice) : null,
       message ? el("p", { class: "said" }, sentence(message)) : null,
+      request ? el("p", { class: "said" }, "Request ", el("code", {}, request)) : null,
       el("div", { class: "row" }, retryable ? button : null, change),
     ),
   );

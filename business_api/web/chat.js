@@ -113,12 +113,13 @@ function fail(turn, error, stopped) {
   turn.state = stopped ? "stopped" : "failed";
   if (stopped) return;
   const failure = error instanceof Failure ? error : new Failure("This page failed to show the answer.");
-  const { title, advice, message, retryable, retryAfter, tandem } = failure;
+  const { title, advice, message, request, retryable, retryAfter, tandem } = failure;
   turn.tandem = tandem ?? null;
   turn.error = {
     title,
     advice,
     message,
+    request,
     retryable,
     retryAt: retryAfter === null ? null : Date.now() + retryAfter * 1000,
   };

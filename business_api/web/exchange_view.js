@@ -7,6 +7,8 @@ import { quotedText } from "./quotes.js";
 import { waterfall } from "./waterfall.js";
 import { counted, failureOf, outcomeOf, sentence } from "./words.js";
 
+const HEADLINE = 160;
+
 /** Nodes for a recorded exchange as `GET /exchanges/{id}` gives it. Parts that it never reached are left out. */
 export function exchangeView(exchange) {
   const { citations = [], error, versions = {}, timings_ms: timings = {} } = exchange;
@@ -17,7 +19,7 @@ export function exchangeView(exchange) {
     head(exchange),
     ...notesOf(exchange),
     error ? failure(error) : null,
-    section("Question", asked(exchange.question)),
+    asked(exchange.question),
     exchange.answer
       ? section(
           "Answer",
@@ -48,7 +50,7 @@ function head(exchange) {
   return el(
     "header",
     { class: "opened-head" },
-    el("h2", {}, lastQuestion(question) || "(no question)"),
+    el("h2", {}, headline(lastQuestion(question))),
     el(
       "p",
       {},
@@ -74,6 +76,8 @@ function head(exchange) {
 const lastQuestion = (question) =>
   (question?.messages ?? []).findLast(({ role }) => role === "user")?.content ?? "";
 
+const headline = (text) => (text.length > HEADLINE ? `${text.slice(0, HEADLINE)}…` : text || "(no question)");
+
 function section(title, content, ...tools) {
   return el("section", {}, el("div", { class: "section-head" }, el("h3", {}, title), ...tools), content);
 }
@@ -93,23 +97,17 @@ function failure({ message, code }) {
   );
 }
 
-/** The question, and the conversation before it on demand. */
+/** The conversation before the question, and the question itself where the headline cuts it short; or null. */
 function asked(question) {
   const messages = question?.messages ?? [];
   const earlier = messages.slice(0, -1);
-  return el(
-    "div",
-    {},
-    el("p", { class: "asked" }, messages.at(-1)?.content ?? ""),
-    earlier.length
-      ? el(
-          "details",
-          {},
-          el("summary", {}, `${counted(earlier.length, "earlier message")}`),
-          messageList(earlier),
-        )
-      : null,
+  const text = lastQuestion(question);
+  const whole = text.length > HEADLINE ? el("p", { class: "asked" }, text) : null;
+  const before = el("summary", {}, counted(earlier.length, "earlier message"));
+  const shown = [whole, earlier.length ? el("details", {}, before, messageList(earlier)) : null].filter(
+    Boolean,
   );
+  return shown.length ? section("Question", shown) : null;
 }
 
 function answer({ answer: text, citations = [] }, passages) {

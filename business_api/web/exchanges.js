@@ -109,9 +109,12 @@ function back() {
   return link;
 }
 
-function failed({ title = "Something went wrong", advice, message, retryable = true, retryAfter }, retry) {
+function failed(
+  { title = "Something went wrong", advice, message, request, retryable = true, retryAfter },
+  retry,
+) {
   const retryAt = retryAfter ? Date.now() + retryAfter * 1000 : null;
-  return errorCard({ title, advice, message, retryable, retryAt }, { retry });
+  return errorCard({ title, advice, message, request, retryable, retryAt }, { retry });
 }
 
 function markOpen() {

@@ -41,7 +41,9 @@ const READERS = {
 };
 
 function take(reading, nodes, end) {
-  reading.nodes.push(reading.text.slice(reading.plain, reading.at), ...nodes);
+  const before = reading.text.slice(reading.plain, reading.at);
+  const isMarker = reading.text[reading.at] === "[" && nodes[0].localName !== "a";
+  reading.nodes.push(isMarker ? before.trimEnd() : before, ...nodes);
   reading.plain = end;
 }
 

@@ -23,6 +23,6 @@ export function markerNodes(prose, rests, open) {
       const place = [...prose.querySelectorAll(`.marker[data-number="${number}"]`)].indexOf(button);
       open(passage, citationOf(rests().citations, number, place));
     });
-    return el("sup", {}, button);
+    return el("sup", {}, "\u2060", button); // the joiner keeps a marker on the line of its sentence
   };
 }

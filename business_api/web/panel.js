@@ -22,7 +22,7 @@ export function openPassage({ passages, citations, number, chosen = null }) {
     body(passage, own, chosen ?? own[0] ?? null),
   );
   show();
-  panel.querySelector("mark.chosen")?.scrollIntoView({ block: "center" });
+  panel.querySelector("mark.chosen")?.scrollIntoView({ block: "nearest" });
 }
 
 export const panelIsOpen = () => panel.open;
@@ -69,7 +69,7 @@ function body(passage, own, chosen) {
     chosen?.by === "match"
       ? "This sentence was matched to the passage by its words, not cited by the model."
       : null;
-  const relevance = Number.isFinite(score) ? `Relevance ${score.toFixed(2)}` : null;
+  const found = Number.isFinite(score) ? `Score ${score.toFixed(2)}` : null;
   return el(
     "div",
     { class: "panel-body", tabindex: "0", role: "region", "aria-label": title },
@@ -82,7 +82,7 @@ function body(passage, own, chosen) {
       { class: "source" },
       icon("document"),
       el("span", {}, name),
-      relevance ? el("span", { class: "score" }, relevance) : null,
+      found ? el("span", { class: "score" }, found) : null,
     ),
   );
 }

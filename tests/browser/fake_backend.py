@@ -50,6 +50,7 @@ class FakeBackend:
 
     def __post_init__(self) -> None:
         self._released: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._open = False
         routes = [
             Route("/", lambda _: FileResponse(WEB / "chat.html")),
             Route("/chat", self._chat, methods=["POST"]),
@@ -62,7 +63,8 @@ class FakeBackend:
         self.app = _with_policy(Starlette(routes=routes))
 
     def release(self) -> None:
-        """Let every held answer end."""
+        """Let every held answer end, and hold no more."""
+        self._open = True
         for loop, event in self._released:
             loop.call_soon_threadsafe(event.set)
 
@@ -116,7 +118,8 @@ class FakeBackend:
     async def _until_released(self) -> None:
         event = asyncio.Event()
         self._released.append((asyncio.get_running_loop(), event))
-        await event.wait()
+        if not self._open:
+            await event.wait()
 
     async def _exchanges(self, request: Request) -> Response:
         if "application/json" not in request.headers.get("accept", ""):
@@ -152,7 +155,9 @@ def _event(name: str, fields: dict[str, Any]) -> str:
 
 def _error(status: int, message: str, code: str | None, retry_after: float | None = None) -> Response:
     envelope = {"error": {"message": message, "type": "server_error", "code": code, "param": None}}
-    headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+    headers = {"X-Request-Id": "x-refused"}
+    if retry_after is not None:
+        headers["Retry-After"] = f"{retry_after:g}"
     return JSONResponse(envelope, status_code=status, headers=headers)
 
 

@@ -119,6 +119,7 @@ def test_every_button_has_a_name(page: Page, fake_url: str) -> None:
     page.goto(fake_url)
     page.locator(".suggestion").first.click()
     expect(page.locator(".foot")).to_be_visible()
+    expect(page.get_by_role("button", name="Passage 1: Configuration")).to_have_count(2)
     for button in page.get_by_role("button").all():
         name = button.get_attribute("aria-label") or button.inner_text()
         assert name.strip()

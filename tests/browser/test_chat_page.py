@@ -97,6 +97,7 @@ def test_a_failure_is_a_card_that_counts_down_and_asks_again(
     ask(page, "fail")
     card = page.locator(".card.error")
     expect(card).to_contain_text("The language model cannot be reached")
+    expect(card).to_contain_text("x-refused")
     expect(card.get_by_role("button", name="Try again in")).to_be_disabled()
     del backend.scripts["fail"]
     card.get_by_role("button", name="Try again", exact=True).click()

@@ -53,6 +53,20 @@ def test_an_exchange_shows_all_that_happened_to_it(page: Page, fake_url: str, ba
     expect(opened).to_contain_text("Choose an exchange")
 
 
+def test_a_long_question_and_what_came_before_it_can_be_read(
+    page: Page, fake_url: str, backend: FakeBackend
+) -> None:
+    record = history(2)[1]
+    question = "Why? " * 100
+    said = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hello."}]
+    record["question"]["messages"] = [*said, {"role": "user", "content": question}]
+    backend.records = [record]
+    page.goto(f"{fake_url}/exchanges/{record['id']}")
+    expect(page.locator("#exchange .asked")).to_have_text(question.strip())
+    page.get_by_text("2 earlier messages").click()
+    expect(page.locator("#exchange .messages pre").first).to_have_text("Hello?")
+
+
 def test_a_failed_exchange_says_why(page: Page, fake_url: str, backend: FakeBackend) -> None:
     backend.records = history(1)
     page.goto(f"{fake_url}/exchanges/old-000")
