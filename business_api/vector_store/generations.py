@@ -201,6 +201,8 @@ class Generations:
     async def _exists(self) -> bool:
         try:
             return await self.connect()
+        except Missing:
+            return False
         except (StoreLocked, IndexMismatch) as exc:
             raise RetrievalUnavailable(f"the index of {self.collection!r} cannot be opened") from exc
 

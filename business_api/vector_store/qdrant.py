@@ -73,10 +73,10 @@ class QdrantCollection:
         async with _our_errors(deadline):
             known = (await client.get_aliases()).aliases
             name = next((one.collection_name for one in known if one.alias_name == collection), None)
-            if name is not None:
-                kept = (await client.get_collection(name)).config.metadata or {}
-                check_model(collection, kept, model, dimension)
-                return cls(client, name, deadline)
+            kept = (await client.get_collection(name)).config.metadata if name else None
+        if name is not None:
+            check_model(collection, kept or {}, model, dimension)
+            return cls(client, name, deadline)
         if not create:
             return None
         name = physical_name(collection, model)
@@ -173,5 +173,6 @@ async def _our_errors(deadline: float) -> AsyncIterator[None]:
         raise RetrievalUnavailable("the vector store refused the call") from exc
     except TimeoutError as exc:
         raise RetrievalUnavailable("the vector store did not answer in time") from exc
-    except (ApiException, QdrantException, httpx.HTTPError, OSError) as exc:
+    except (ApiException, QdrantException, httpx.HTTPError, OSError, ValueError) as exc:
+        # ValueError: an answer that is not JSON, or not the JSON that the client knows
         raise RetrievalUnavailable("the vector store cannot be reached") from exc

@@ -1,0 +1,60 @@
+"""Where an embedded vector store can live, and what is put into a store. See also `qdrant_places`."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from business_api.exchange import Chunk
+from business_api.vector_store import Generations, Point
+from business_api.vector_store.collection import Collection
+from business_api.vector_store.edge import EdgeCollection
+from tests.fakes import LetterEmbedder
+
+Open = Callable[..., Awaitable[Generations]]
+
+
+@asynccontextmanager
+async def embedded(folder: Path) -> AsyncIterator[Open]:
+    """The embedded engine, in a folder."""
+
+    async def open_(
+        collection: str = "kb",
+        *,
+        model: str = "letters",
+        dimension: int = 32,
+        create: bool = True,
+        grace: float = 0.0,
+        clock: Callable[[], float] = time.time,
+    ) -> Generations:
+        async def here() -> Collection | None:
+            return EdgeCollection.open(folder, collection, model=model, dimension=dimension, create=create)
+
+        store = Generations(collection, here, grace=grace, clock=clock)
+        await store.connect()
+        return store
+
+    yield open_
+
+
+def chunk(document: str, text: str, number: int = 0, **other: object) -> Chunk:
+    """The chunk of a document that is all of its text, or the one with this number."""
+    fields = {"id": f"{document}#{number}", "title": document, "start": 0, "end": len(text)} | other
+    return Chunk(document=document, number=number, text=text, **fields)  # type: ignore[arg-type]
+
+
+async def points(chunks: Sequence[Chunk], content_hash: str = "1") -> list[Point]:
+    """The chunks with the vectors of their letters."""
+    vectors = await LetterEmbedder().embed([one.text for one in chunks])
+    return [Point(one, vector.tolist(), content_hash) for one, vector in zip(chunks, vectors, strict=True)]
+
+
+async def ingest(
+    store: Generations, texts: dict[str, str], *, tenant: str = "acme", content_hash: str = "1"
+) -> int:
+    """Replace documents (id -> text) in one generation, and publish it."""
+    generation = await store.begin(tenant)
+    await store.retire(tenant, generation, list(texts))
+    await store.stage(tenant, generation, await points([chunk(*one) for one in texts.items()], content_hash))
+    await store.publish(tenant, generation)
+    return generation

@@ -1,0 +1,141 @@
+"""What is true of the embedded index only: one process at a time, and nothing lost when that is killed."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+import pytest
+
+from business_api.settings import Settings
+from business_api.vector_store import ForeignHit, StoreLocked, open_store
+from business_api.vector_store.collection import Row
+from business_api.vector_store.points import chunk_point, passage_of
+from tests.places import chunk, embedded, ingest, points
+
+ROOT = Path(__file__).resolve().parent.parent
+
+WRITES_FOREVER = """
+import asyncio, sys
+from pathlib import Path
+from tests.places import embedded, ingest
+
+async def main() -> None:
+    async with embedded(Path(sys.argv[1])) as open_:
+        store = await open_()
+        version = len(await store.documents("versions"))
+        while True:
+            version += 1
+            texts = {f"{number}.md": f"version {version} of {number}" for number in range(40)}
+            await ingest(store, texts, content_hash=str(version))
+            await ingest(store, {f"{version}.md": "seen"}, tenant="versions")
+            print(version, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def writer(folder: Path) -> Process:
+    """A process that ingests one version after the other, and says each that is published."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WRITES_FOREVER, str(folder), stdout=PIPE, cwd=ROOT
+    )
+
+
+async def heard(process: Process) -> int:
+    assert process.stdout is not None
+    return int(await process.stdout.readline())
+
+
+async def killed(process: Process) -> int:
+    """The last version that the process said, after it was killed."""
+    process.send_signal(signal.SIGKILL)
+    assert process.stdout is not None
+    said = (await process.stdout.read()).split(b"\n")[:-1]
+    await process.wait()
+    return int(said[-1]) if said else 0
+
+
+async def test_a_killed_writer_loses_nothing_it_published_and_leaves_nothing_half(tmp_path: Path) -> None:
+    published = 0
+    for wait in (0.05, 0.11, 0.0):
+        process = await writer(tmp_path)
+        published = max(await heard(process), await heard(process))
+        await asyncio.sleep(wait)
+        published = max(published, await killed(process))
+
+        async with embedded(tmp_path) as open_:
+            store = await open_()
+            documents = await store.documents("acme")
+            versions = {document.content_hash for document in documents.values()}
+            assert len(documents) == await store.count("acme") == 40
+            assert len(versions) == 1
+            assert int(versions.pop()) - published in (0, 1)
+            await ingest(store, {"0.md": "goes on"}, content_hash="x")
+            assert await store.count("acme") == 40
+            await store.aclose()
+
+
+async def test_a_second_process_is_told_who_has_the_index_and_what_to_do(tmp_path: Path) -> None:
+    process = await writer(tmp_path)
+    await heard(process)
+    try:
+        async with embedded(tmp_path) as open_:
+            with pytest.raises(StoreLocked, match="BUSINESS_API_STORE__URL") as caught:
+                await open_()
+    finally:
+        await killed(process)
+    assert str(tmp_path / "kb__v1_letters") in str(caught.value)
+    assert f"id {process.pid}" in str(caught.value)
+
+
+async def test_the_folder_is_free_again_after_closing(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as open_:
+        first = await open_()
+        with pytest.raises(StoreLocked, match=f"id {os.getpid()}"):
+            await open_()
+        await first.aclose()
+        await (await open_()).aclose()
+
+
+async def test_an_index_whose_making_was_interrupted_is_made_again(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as open_:
+        await (await open_()).aclose()
+        (tmp_path / "kb__v1_letters" / "index.json").unlink()
+        (tmp_path / "kb.json").unlink()
+
+        store = await open_()
+        await ingest(store, {"a.md": "text"})
+        assert await store.count("acme") == 1
+        await store.aclose()
+
+
+async def test_an_unreadable_index_says_what_to_delete(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as open_:
+        store = await open_()
+        await ingest(store, {"a.md": "text"})
+        await store.aclose()
+        (tmp_path / "kb__v1_letters" / "shard" / "edge_config.json").write_text("{")
+
+        with pytest.raises(OSError, match="delete that folder and ingest again"):
+            await open_()
+        with pytest.raises(OSError, match="delete that folder and ingest again"):
+            await open_()  # and not: locked
+
+
+async def test_by_default_the_index_is_in_the_var_folder(tmp_path: Path) -> None:
+    store = await open_store(Settings(var=tmp_path), "kb", model="letters", dimension=32, create=True)
+    await store.aclose()
+
+    assert (tmp_path / "index" / "kb__v1_letters").is_dir()
+
+
+async def test_a_hit_of_another_tenant_is_never_turned_into_a_passage() -> None:
+    [point] = await points([chunk("a.md", "secret")])
+    row = Row(chunk_point("acme", 1, point).payload)
+
+    assert passage_of(row, "acme").chunk.text == "secret"
+    with pytest.raises(ForeignHit):
+        passage_of(row, "evil")

@@ -1,0 +1,134 @@
+"""What is true of a Qdrant server only: it may be away, slow or strange; and both engines agree."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from qdrant_client import AsyncQdrantClient
+
+from business_api.errors import RetrievalUnavailable
+from business_api.settings import Settings, StoreSettings
+from business_api.vector_store import Generations, VectorStore, open_store
+from business_api.vector_store.collection import Fusion
+from tests.fakes import LetterEmbedder, serving
+from tests.places import chunk, embedded, ingest, points
+from tests.qdrant_front import front
+from tests.qdrant_places import in_memory
+
+
+async def opened(url: str, deadline: float = 5.0, *, create: bool = True) -> VectorStore:
+    settings = Settings(store=StoreSettings(url=url, deadline=deadline))
+    return await open_store(settings, "kb", model="letters", dimension=32, create=create)
+
+
+@asynccontextmanager
+async def a_server_that_says(answer: bytes | None) -> AsyncIterator[str]:
+    """The URL of a server that answers everything with these bytes; None: with nothing, ever."""
+
+    talking: list[asyncio.StreamWriter] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talking.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        if answer is not None:
+            writer.write(answer)
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for writer in talking:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+STRANGE = {
+    "silent": None,
+    "refusing": b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 6\r\n\r\nsecret",
+    "failing": b"HTTP/1.1 500 Oh\r\ncontent-length: 6\r\n\r\nsecret",
+    "exhausted": b"HTTP/1.1 429 No\r\nretry-after: 1\r\ncontent-length: 6\r\n\r\nsecret",
+    "garbled": b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 6\r\n\r\nsecret",
+    "another": b"SSH-2.0-secret\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+async def test_a_server_in_trouble_is_unavailable_and_its_words_stay_inside(kind: str) -> None:
+    async with a_server_that_says(STRANGE[kind]) as url:
+        store = await opened(url, deadline=0.3)
+        with pytest.raises(RetrievalUnavailable) as caught:
+            await store.count("acme")
+        await store.aclose()
+    assert "secret" not in caught.value.message
+    assert "vector store" in caught.value.message
+
+
+async def test_a_server_that_is_away_at_the_start_is_used_once_it_is_there() -> None:
+    with serving(front(AsyncQdrantClient(":memory:"))) as url:
+        pass
+    store = await opened(url)
+    with pytest.raises(RetrievalUnavailable, match="cannot be reached"):
+        await store.count("acme")
+
+    with serving(front(AsyncQdrantClient(":memory:")), port=int(url.rsplit(":", 1)[1])):
+        assert await store.count("acme") == 0
+        assert isinstance(store, Generations)
+        await ingest(store, {"a.md": "text"})
+        assert await store.count("acme") == 1
+    with pytest.raises(RetrievalUnavailable):
+        await store.count("acme")
+    await store.aclose()
+
+
+async def test_a_collection_that_vanished_is_unavailable_and_then_looked_for_again() -> None:
+    client = AsyncQdrantClient(":memory:")
+    with serving(front(client)) as url:
+        store = await opened(url)
+        await client.delete_collection("kb__v1_letters")
+        with pytest.raises(RetrievalUnavailable, match="vanished"):
+            await store.count("acme")
+        assert await store.count("acme") == 0
+        await store.aclose()
+
+
+async def test_both_engines_find_the_same_passages_with_the_same_scores(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    words = [f"{dice.choice('bcdfgm')}{dice.choice('aeiou')}{dice.choice('lnrst')}{i}" for i in range(150)]
+    # no two of a length: equal BM25 scores could be ranked either way
+    texts = {f"{i}.md": " ".join(dice.choices(words, k=5 + i)) for i in range(60)}
+    embedder = LetterEmbedder()
+    async with embedded(tmp_path) as one, in_memory(tmp_path) as other:
+        stores = [await one(), await other()]
+        for store in stores:
+            await ingest(store, texts)
+            await ingest(store, dict.fromkeys(texts, "foreign"), tenant="evil")
+            generation = await store.begin("acme")
+            await store.stage("acme", generation, await points([chunk("new.md", " ".join(words))]))
+        for turn in range(24):
+            text = " ".join(dice.sample(words, 4))
+            vector = (await embedder.embed([text]))[0].tolist() if turn % 4 else None
+            weights = dice.choice([(1.0, 1.0), (2.0, 1.0), (1.0, 3.0)])
+            fusion: Fusion = "rrf" if turn % 2 else "dbsf"
+            edge, oracle = [
+                await store.search(
+                    "acme",
+                    text=text,
+                    vector=vector,
+                    candidates=30,
+                    limit=10,
+                    fusion=fusion,
+                    weights=weights,
+                )
+                for store in stores
+            ]
+            assert len(edge.passages) == 10
+            expected = pytest.approx([p.score for p in oracle.passages], abs=1e-5)
+            assert [p.score for p in edge.passages] == expected
+            assert {p.chunk.id for p in edge.passages} == {p.chunk.id for p in oracle.passages}
+            assert edge.index.endswith("@1")
+        for store in stores:
+            await store.aclose()

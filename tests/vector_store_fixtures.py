@@ -1,0 +1,44 @@
+"""Stores to test the promises of the vector store with: embedded, on a server, and the oracle."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from business_api.exchange import Passage
+from business_api.vector_store import Generations
+from tests.fakes import LetterEmbedder
+from tests.places import Open, embedded
+from tests.qdrant_places import in_memory, on_a_server, over_http
+
+REAL = [pytest.param(on_a_server, marks=pytest.mark.qdrant_server)] if "QDRANT_URL" in os.environ else []
+IN_RAM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync does not wait for a disk
+
+
+@pytest.fixture(params=[embedded, in_memory, over_http, *REAL])
+async def open_(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    with TemporaryDirectory(dir=IN_RAM) as folder:
+        async with request.param(Path(folder)) as place:
+            yield place
+
+
+@pytest.fixture
+async def store(open_: Open) -> AsyncIterator[Generations]:
+    opened = await open_()
+    yield opened
+    await opened.aclose()
+
+
+async def find(store: Generations, text: str, tenant: str = "acme", **how: Any) -> list[Passage]:
+    """What a hybrid search finds, dense by letters and BM25 by words."""
+    vector = (await LetterEmbedder().embed([text]))[0].tolist()
+    usual = {"vector": vector, "candidates": 20, "limit": 10, "fusion": "dbsf", "weights": (1.0, 1.0)}
+    return list((await store.search(tenant, text=text, **usual | how)).passages)
+
+
+async def found(store: Generations, text: str, tenant: str = "acme", **how: Any) -> list[str]:
+    """The documents that a hybrid search finds."""
+    return [passage.chunk.document for passage in await find(store, text, tenant, **how)]
