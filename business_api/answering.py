@@ -15,7 +15,7 @@ from types import TracebackType
 
 from business_api.assistants import Assistant, Assistants
 from business_api.citations import Citing
-from business_api.errors import Refused, RetrievalUnavailable, ServiceError
+from business_api.errors import CallerGone, Refused, RetrievalUnavailable, ServiceError
 from business_api.exchange import (
     Degradation,
     Delta,
@@ -121,11 +121,11 @@ def _end(exchange: Exchange, exc: BaseException | None, began: float) -> None:
     exchange.timings_ms["total"] = (time.perf_counter() - began) * 1000
     if exc is None:
         exchange.outcome = Outcome.ANSWERED if exchange.finish_reason != "abstained" else Outcome.ABSTAINED
+    elif isinstance(exc, CallerGone | asyncio.CancelledError | GeneratorExit):
+        exchange.outcome = Outcome.ABANDONED
     elif isinstance(exc, ServiceError):
         exchange.outcome = Outcome.REFUSED if isinstance(exc, Refused) else Outcome.FAILED
         exchange.error = exc.envelope()["error"]
-    elif isinstance(exc, asyncio.CancelledError | GeneratorExit):
-        exchange.outcome = Outcome.ABANDONED
     else:
         exchange.outcome = Outcome.FAILED
         exchange.error = ServiceError("internal error").envelope()["error"]

@@ -67,6 +67,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         upstream = Upstream(transport, settings.llm)
         metrics = watching(upstream, sink)
         guard = Guard.open(settings)
+        opened.callback(guard.close)
         retriever = Retriever(stores, embedder, settings.embedding.deadline, settings.store.deadline)
         parts = Parts(
             assistants=assistants,
@@ -94,6 +95,7 @@ def watching(upstream: Upstream, sink: Sink) -> Metrics:
     )
     metrics.watch("tandem_generations_waiting", "Requests in our queue", lambda: upstream.slots.waiting)
     metrics.watch_counts("tandem_recorded", "Exchanges in the sink, by state", sink.counts)
+    metrics.watch_counts("tandem_dropped", "Exchanges that were not kept, by reason", sink.dropped)
     return metrics
 
 

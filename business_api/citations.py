@@ -104,6 +104,8 @@ class Citing:
         passage = self._passages[number - 1]
         chunk = passage.chunk
         start, end = quote_span(sentence, chunk.text)
+        if any((c.marker, c.start) == (number, chunk.start + start) for c in self.citations):
+            return
         self.citations.append(
             Citation(
                 marker=number,

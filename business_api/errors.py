@@ -9,6 +9,7 @@ ServiceError                        -> {"error": {"message", "type", "code", "pa
 │   ├── BodyTooLarge          413
 │   ├── UnsupportedMediaType  415
 │   └── RateLimited           429   + Retry-After
+├── CallerGone                499   nobody is left to be told
 └── Unavailable                     the caller may retry unchanged; + Retry-After
     ├── Overloaded            503
     ├── RetrievalUnavailable  503
@@ -97,6 +98,12 @@ class RateLimited(Refused):
     """This key asked more often than it may."""
 
     status, code, kind = 429, "rate_limit_exceeded", "rate_limit_error"
+
+
+class CallerGone(ServiceError):
+    """The caller hung up: nobody is left to be told. The status is nginx's for this."""
+
+    status, code = 499, "caller_gone"
 
 
 class Unavailable(ServiceError):

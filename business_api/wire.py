@@ -1,6 +1,7 @@
 """HTTP in and out, whatever the protocol: read JSON once, notice that the caller hung up, send events."""
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from business_api.answering import Answer
-from business_api.errors import BodyTooLarge, InvalidRequest, ServiceError, UnsupportedMediaType
+from business_api.errors import BodyTooLarge, CallerGone, InvalidRequest, ServiceError, UnsupportedMediaType
 from business_api.exchange import Exchange
 from business_api.ids import new_id
 
@@ -80,7 +81,7 @@ def _invalid(said: str) -> InvalidRequest:
 
 
 async def unless_hung_up(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, cancelling it when the caller hangs up. Raises CancelledError then.
+    """Await `work`, cancelling it when the caller hangs up. Raises CallerGone then.
 
     The body must have been read: what is received after it is the end of the connection.
     """
@@ -89,22 +90,13 @@ async def unless_hung_up(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise CallerGone
+            raise CallerGone("the caller hung up")
         return task.result()
     finally:
         watcher.cancel()
         if not task.done():
             task.cancel()
             await asyncio.wait((task,))
-
-
-class CallerGone(ServiceError):
-    """Nobody is left to be told; the status is nginx's for this."""
-
-    status, code = 499, "caller_gone"
-
-    def __init__(self) -> None:
-        super().__init__("the caller hung up")
 
 
 async def _hung_up(receive: Callable[[], Awaitable[Any]]) -> None:
@@ -155,7 +147,7 @@ def error_response(exc: ServiceError, headers: Mapping[str, str] | None = None) 
     named = {"X-Request-Id": exc.request_id or new_id(), **(headers or {})}
     response = JSONResponse(exc.envelope(), exc.status, headers=named)
     if exc.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, round(exc.retry_after)))
+        response.headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after)))
     return response
 
 

