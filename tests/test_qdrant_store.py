@@ -1,9 +1,6 @@
 """What is true of a Qdrant server only: it may be away, slow or strange; and both engines agree."""
 
-import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,33 +14,12 @@ from tests.fakes import LetterEmbedder, serving
 from tests.places import chunk, embedded, ingest, points
 from tests.qdrant_front import front
 from tests.qdrant_places import in_memory
+from tests.strange_server import a_server_that_says
 
 
 async def opened(url: str, deadline: float = 5.0, *, create: bool = True) -> VectorStore:
     settings = Settings(store=StoreSettings(url=url, deadline=deadline))
     return await open_store(settings, "kb", model="letters", dimension=32, create=create)
-
-
-@asynccontextmanager
-async def a_server_that_says(answer: bytes | None) -> AsyncIterator[str]:
-    """The URL of a server that answers everything with these bytes; None: with nothing, ever."""
-
-    talking: list[asyncio.StreamWriter] = []
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        talking.append(writer)
-        await reader.readuntil(b"\r\n\r\n")
-        if answer is not None:
-            writer.write(answer)
-            writer.close()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        for writer in talking:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
 
 
 STRANGE = {

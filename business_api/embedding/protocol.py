@@ -23,7 +23,10 @@ class Embedder(Protocol):
     name: str
     dimension: int
     max_tokens: int
-    tokenizer: "Tokenizer | None"
+
+    @property
+    def tokenizer(self) -> "Tokenizer | None":
+        """Counts tokens; may be used in any thread."""
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, dimension) float32 unit vectors, in the order of the texts. Raises RetrievalUnavailable."""

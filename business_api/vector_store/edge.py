@@ -124,6 +124,8 @@ class EdgeCollection:
 
     async def aclose(self) -> None:
         """Write everything to the disk and let other processes have the folder."""
+        if self._lock.closed:
+            return
         try:
             await self._call(self._shard.flush)
             await self._call(self._shard.close)
