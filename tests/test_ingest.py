@@ -1,5 +1,4 @@
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -204,36 +203,3 @@ async def test_a_path_that_does_not_exist_is_refused_before_any_work(docs: Path)
     with pytest.raises(InvalidRequest, match="does not exist"):
         await run(store, docs, docs / "gone")
     assert store.calls == []
-
-
-async def test_another_embedder_means_embedding_everything_again(docs: Path) -> None:
-    store = MemoryStore()
-    await run(store, docs)
-    summary = await run(store, docs, embedder=SampleEmbedder(name="other"))
-    assert set(statuses(summary).values()) == {"changed"}
-
-
-async def test_texts_are_embedded_in_batches_of_like_length_with_title_and_headings(docs: Path) -> None:
-    embedder, store = SampleEmbedder(), MemoryStore()
-    await ingest([docs], tenant="default", store=store, embedder=embedder, batch=4)
-    lengths = [len(text) for text in embedder.seen]
-    assert max(len(batch) for batch in embedder.batches) == 4
-    assert lengths == sorted(lengths)
-    assert "Keys > Create\n\n# Keys\n\n## Create\n\nKeys are shown once." in embedder.seen
-
-
-async def test_two_tenants_share_no_chunk_ids(docs: Path) -> None:
-    one, other = MemoryStore(), MemoryStore()
-    await ingest([docs], tenant="one", store=one, embedder=SampleEmbedder())
-    await ingest([docs], tenant="other", store=other, embedder=SampleEmbedder())
-    assert not set(one.published) & set(other.published)
-
-
-async def test_hash_and_spans_are_those_of_the_converted_text(docs: Path) -> None:
-    store = MemoryStore()
-    (docs / "dos.md").write_bytes(b"\xef\xbb\xbf# Dos\r\n\r\nLines\r\nof text.\r\n")
-    await run(store, docs / "dos.md")
-    [point] = store.published.values()
-    text = "# Dos\n\nLines\nof text.\n"
-    assert text[point.chunk.start : point.chunk.end] == point.chunk.text == text.strip()
-    assert point.content_hash == hashlib.sha256(b"1/256/2000/256/letters\n" + text.encode()).hexdigest()

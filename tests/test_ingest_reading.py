@@ -111,3 +111,16 @@ async def test_a_conversion_that_hangs_is_stopped_and_the_next_file_is_read(tmp_
             await reader.read(first)
         reader._seconds = 60.0
         assert "The second." in (await reader.read(second)).text
+
+
+async def test_a_converter_that_dies_costs_one_file(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.html").write_bytes(b"<p>page %d</p>" % number)
+    files = find([tmp_path]).documents
+    async with Reader() as reader:
+        assert (await reader.read(files[0])).text == "page 0"
+        assert reader._child
+        reader._child.kill()
+        with pytest.raises(Unreadable, match="broke the converter"):
+            await reader.read(files[1])
+        assert (await reader.read(files[2])).text == "page 2"

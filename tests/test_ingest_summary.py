@@ -58,7 +58,7 @@ async def test_every_document_and_every_character_is_accounted_for(versions: lis
             put(root, files)
             before, watch = len(store.published), Tally()
             summary = await ingest(
-                [root], tenant="t", store=store, embedder=SampleEmbedder(), watch=watch, batch=3
+                [root], tenant="t", store=store, embedder=SampleEmbedder(), watch=watch, batch=1
             )
             totals, named = summary.totals, {account.document for account in summary.documents}
             assert named >= {f"docs/{name}" for name in files}

@@ -107,7 +107,9 @@ class Chunker:
 
     def _split(self, read: Text, title: str, section: Section) -> Iterator[_Span]:
         """Cut one section into spans of about the same length; the first one has the heading's line."""
-        room, body = self._room(title, section.path), section.body
+        room = self._room(title, section.path)
+        below = read.text[section.body : section.end]
+        body = section.body + len(below) - len(below.lstrip())
         heading = self.tokens(read.text[section.start : body])
         if heading * 2 > room or body - section.start > CHUNK_CHARACTERS // 2:
             heading, body = 0, section.start

@@ -18,6 +18,9 @@ from typing import Any
 MEMORY = 4 * 1024**3
 """Bytes of address space that a conversion may take."""
 
+CHARACTERS = 20_000_000
+"""Longest text that a conversion may bring."""
+
 _REFUSED_EVENTS = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "subprocess.Popen", "os.system")
 
 
@@ -37,6 +40,8 @@ def _convert(path: Path, kind: str) -> dict[str, str | None]:
     converters: dict[str, Any] = {"html": HtmlConverter, "pdf": PdfConverter, "docx": DocxConverter}
     with path.open("rb") as file:
         converted = converters[kind]().convert(file, StreamInfo(extension=f".{kind}"))
+    if len(converted.markdown) > CHARACTERS:
+        return {"failed": f"it holds more than {CHARACTERS:,} characters"}
     # lone surrogates cannot be stored: pairs are joined, the rest replaced
     text = converted.markdown.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return {"text": text, "title": str(converted.title).strip() if converted.title else None}

@@ -118,8 +118,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(account for account in self.documents if account.status == status)
 
     def _table(self) -> Table:
-        table = Table("documents", box=None, pad_edge=False, header_style="dim")
-        for column in ("", "chunks", "characters"):
+        table = Table("", box=None, pad_edge=False, header_style="dim")
+        for column in ("documents", "chunks", "characters"):
             table.add_column(column, justify="right")
         for status in get_args(Status):
             accounts = self._having(status)
