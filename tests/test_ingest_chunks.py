@@ -77,3 +77,15 @@ async def test_hash_and_spans_are_those_of_the_converted_text(docs: Path) -> Non
     text = "# Dos\n\nLines\nof text.\n"
     assert text[point.chunk.start : point.chunk.end] == point.chunk.text == text.strip()
     assert point.content_hash == hashlib.sha256(b"1/256/2000/256/letters\n" + text.encode()).hexdigest()
+
+
+async def test_a_long_document_is_staged_as_it_is_embedded_and_published_once(docs: Path) -> None:
+    (docs / "notes.txt").write_text("Nothing much.\n" * 2000)
+    store, embedder = MemoryStore(), SampleEmbedder()
+    summary = await ingest([docs], tenant="default", store=store, embedder=embedder, batch=1)
+    assert store.calls.count("stage") == len(embedder.seen) == summary.totals.chunks_added > 32
+    assert store.calls[-2:] == ["publish", "vacuum"]
+    numbers = sorted(
+        point.chunk.number for point in store.published.values() if point.chunk.document.endswith("notes.txt")
+    )
+    assert numbers == list(range(len(numbers)))
