@@ -17,6 +17,7 @@ def front(client: AsyncQdrantClient) -> FastAPI:
     app = FastAPI()
     _collections(app, client)
     _points(app, client)
+    _searches(app, client)
     return app
 
 
@@ -70,6 +71,17 @@ def _points(app: FastAPI, client: AsyncQdrantClient) -> None:
         await _there(client, name)
         return _answer(await client.retrieve(name, asked.ids))
 
+    @app.post("/collections/{name}/points/payload")
+    async def payload(name: str, asked: models.SetPayload) -> Any:
+        assert asked.filter is not None
+        return _answer(await client.set_payload(name, asked.payload, points=asked.filter))
+
+    @app.post("/collections/{name}/points/delete")
+    async def delete(name: str, asked: models.FilterSelector) -> Any:
+        return _answer(await client.delete(name, asked))
+
+
+def _searches(app: FastAPI, client: AsyncQdrantClient) -> None:
     @app.post("/collections/{name}/points/query")
     async def query(name: str, asked: models.QueryRequest) -> Any:
         found = await client.query_points(
@@ -96,15 +108,6 @@ def _points(app: FastAPI, client: AsyncQdrantClient) -> None:
     @app.post("/collections/{name}/points/count")
     async def count(name: str, asked: models.CountRequest) -> Any:
         return _answer(await client.count(name, asked.filter, exact=bool(asked.exact)))
-
-    @app.post("/collections/{name}/points/payload")
-    async def payload(name: str, asked: models.SetPayload) -> Any:
-        assert asked.filter is not None
-        return _answer(await client.set_payload(name, asked.payload, points=asked.filter))
-
-    @app.post("/collections/{name}/points/delete")
-    async def delete(name: str, asked: models.FilterSelector) -> Any:
-        return _answer(await client.delete(name, asked))
 
 
 async def _there(client: AsyncQdrantClient, name: str) -> None:

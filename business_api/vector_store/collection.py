@@ -4,6 +4,7 @@ Knows nothing of tenants, generations or documents: that is `generations`.
 """
 
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -15,6 +16,7 @@ RRF_K = 60
 KEYWORDS = ("document", "record_of", "writer")
 INTEGERS = ("since", "until")
 TENANT = "tenant"
+NAMESPACE = uuid.UUID("0b5d6a1e-7c3f-5a44-9e0d-5f4f0c2f6b11")
 
 Fusion = Literal["rrf", "dbsf"]
 

@@ -18,7 +18,6 @@ from business_api.vector_store.collection import (
     TENANT,
     Above,
     AtMost,
-    Branch,
     Collection,
     Fusion,
     Hybrid,
@@ -31,29 +30,18 @@ from business_api.vector_store.collection import (
 )
 from business_api.vector_store.points import (
     FOREVER,
+    branches,
     chunk_point,
     passage_of,
-    question_words,
-    record_id,
     visible,
 )
 from business_api.vector_store.protocol import Hits, Point, StoredDocument
+from business_api.vector_store.record import Record, read_record, record_id
 
 STAGE_BATCH = 32
 DOCUMENT_BATCH = 256
 SPARE = 8
 """Hits fetched beyond the limit, so that the order of equal scores is ours at the edge, too."""
-
-
-class _Record(msgspec.Struct, frozen=True):
-    """The state of a tenant. `safe`: no reader sees what vanished up to this generation."""
-
-    record_of: str
-    writer: str
-    generation: int = 0
-    published_by: str = ""
-    published_at: float = 0.0
-    safe: int = 0
 
 
 class Generations:
@@ -100,13 +88,13 @@ class Generations:
     ) -> Hits:
         """Read the generation, then search it, hybrid, in one query."""
         async with self._ready() as points:
-            generation = (await _record(points, tenant)).generation
+            generation = (await read_record(points, tenant)).generation
             index = f"{points.name}@{generation}"
-            branches = _branches(text, vector, weights)
-            if not branches or not generation:
+            searches = branches(text, vector, weights)
+            if not searches or not generation:
                 return Hits((), index)
             where = visible(tenant, generation)
-            rows = await points.hybrid(Hybrid(where, branches, candidates, limit + SPARE, fusion))
+            rows = await points.hybrid(Hybrid(where, searches, candidates, limit + SPARE, fusion))
         found = [passage_of(row, tenant) for row in rows]
         found.sort(key=lambda passage: (-round(passage.score, 6), passage.chunk.id))
         return Hits(tuple(found[:limit]), index)
@@ -116,7 +104,7 @@ class Generations:
         if not await self._exists():
             return {}
         async with self._ready() as points:
-            generation = (await _record(points, tenant)).generation
+            generation = (await read_record(points, tenant)).generation
             rows = await points.rows(visible(tenant, generation), ["document", "title", "content_hash"])
         chunks = Counter(row.payload["document"] for row in rows)
         kept = {row.payload["document"]: row.payload for row in rows}
@@ -130,18 +118,18 @@ class Generations:
         if not await self._exists():
             return 0
         async with self._ready() as points:
-            return await points.count(visible(tenant, (await _record(points, tenant)).generation))
+            return await points.count(visible(tenant, (await read_record(points, tenant)).generation))
 
     async def begin(self, tenant: str) -> int:
         """Shut out other writers and undo what a broken one left; the generation to write."""
         token = uuid.uuid4().hex
         async with self._ready() as points:
             if await points.get(record_id(tenant)) is None:
-                first = msgspec.to_builtins(_Record(tenant, token))
+                first = msgspec.to_builtins(Record(tenant, token))
                 await points.put([NewPoint(record_id(tenant), first)])
             await points.change((Is("record_of", tenant),), {"writer": token})
             self._tokens[tenant] = token
-            generation = (await _record(points, tenant)).generation
+            generation = (await read_record(points, tenant)).generation
             await points.delete((Is(TENANT, tenant), Above("since", generation)))
             retired = (Is(TENANT, tenant), Above("until", generation), AtMost("until", FOREVER - 1))
             await points.change(retired, {"until": FOREVER})
@@ -168,7 +156,7 @@ class Generations:
         now = self._clock()
         async with self._writing(tenant, generation) as points:
             await points.sync()
-            before = await _record(points, tenant)
+            before = await read_record(points, tenant)
             at_rest = now - before.published_at >= self._grace
             await points.change(
                 (Is("record_of", tenant), Is("writer", self._tokens[tenant])),
@@ -180,13 +168,13 @@ class Generations:
                 },
             )
             await points.sync()
-            if (await _record(points, tenant)).published_by != self._tokens[tenant]:
+            if (await read_record(points, tenant)).published_by != self._tokens[tenant]:
                 raise _replaced(tenant)
 
     async def vacuum(self, tenant: str) -> None:
         """Delete what vanished long enough ago that no reader can still be at it."""
         async with self._ready() as points:
-            record = await _record(points, tenant)
+            record = await read_record(points, tenant)
             at_rest = self._clock() - record.published_at >= self._grace
             unseen = record.generation if at_rest else record.safe
             await points.delete((Is(TENANT, tenant), AtMost("until", unseen)))
@@ -220,7 +208,7 @@ class Generations:
     async def _writing(self, tenant: str, generation: int) -> AsyncIterator[Collection]:
         """The collection, as long as nobody has begun to write this tenant after us."""
         async with self._ready() as points:
-            record = await _record(points, tenant)
+            record = await read_record(points, tenant)
             if record.writer != self._tokens.get(tenant) or record.generation + 1 != generation:
                 raise _replaced(tenant)
             yield points
@@ -232,22 +220,6 @@ class Generations:
         except Missing as exc:
             self._points = None
             raise RetrievalUnavailable(f"the collection {self.collection!r} has just vanished") from exc
-
-
-async def _record(points: Collection, tenant: str) -> _Record:
-    kept = await points.get(record_id(tenant))
-    return msgspec.convert(kept, _Record) if kept is not None else _Record(tenant, "")
-
-
-def _branches(text: str, vector: Sequence[float] | None, weights: tuple[float, float]) -> tuple[Branch, ...]:
-    dense_weight, bm25_weight = weights
-    found: list[Branch] = []
-    if vector is not None and dense_weight > 0:
-        found.append(Branch("dense", vector, dense_weight))
-    words = question_words(text)
-    if words.indices and bm25_weight > 0:
-        found.append(Branch("bm25", words, bm25_weight))
-    return tuple(found)
 
 
 def _replaced(tenant: str) -> StoreLocked:

@@ -2,11 +2,23 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 from business_api.exchange import Chunk, Passage
-from business_api.vector_store.collection import TENANT, Above, AtMost, Is, NewPoint, Row, Sparse, Where
+from business_api.vector_store.collection import (
+    NAMESPACE,
+    TENANT,
+    Above,
+    AtMost,
+    Branch,
+    Is,
+    NewPoint,
+    Row,
+    Sparse,
+    Where,
+)
 from business_api.vector_store.protocol import Point
 
 if TYPE_CHECKING:
@@ -18,8 +30,6 @@ FOREVER = 2**53 - 1
 LEXICAL_CHARACTERS = 4000
 """So much of a question is searched by its words."""
 
-_NAMESPACE = uuid.UUID("0b5d6a1e-7c3f-5a44-9e0d-5f4f0c2f6b11")
-
 
 class ForeignHit(RuntimeError):
     """A search returned another tenant's chunk. This is a bug, and nothing of the answer may be shown."""
@@ -28,11 +38,6 @@ class ForeignHit(RuntimeError):
 def visible(tenant: str, generation: int) -> Where:
     """THE filter of every read: this tenant's points, as they are in this generation."""
     return (Is(TENANT, tenant), AtMost("since", generation), Above("until", generation))
-
-
-def record_id(tenant: str) -> str:
-    """Id of the point that holds the tenant's generation."""
-    return str(uuid.uuid5(_NAMESPACE, json.dumps(["record", tenant])))
 
 
 def chunk_point(tenant: str, generation: int, point: Point) -> NewPoint:
@@ -55,7 +60,7 @@ def chunk_point(tenant: str, generation: int, point: Point) -> NewPoint:
     }
     words = "\n".join([chunk.title, *chunk.heading, chunk.text])
     return NewPoint(
-        id=str(uuid.uuid5(_NAMESPACE, identity)),
+        id=str(uuid.uuid5(NAMESPACE, identity)),
         payload=payload,
         dense=point.vector,
         bm25=document_words(words),
@@ -78,6 +83,18 @@ def passage_of(row: Row, tenant: str) -> Passage:
         text=kept["text"],
     )
     return Passage(chunk, row.score)
+
+
+def branches(text: str, vector: Sequence[float] | None, weights: tuple[float, float]) -> tuple[Branch, ...]:
+    """The searches that this question is worth: dense with a vector, BM25 with words, and a weight each."""
+    dense_weight, bm25_weight = weights
+    found: list[Branch] = []
+    if vector is not None and dense_weight > 0:
+        found.append(Branch("dense", vector, dense_weight))
+    words = question_words(text)
+    if words.indices and bm25_weight > 0:
+        found.append(Branch("bm25", words, bm25_weight))
+    return tuple(found)
 
 
 def document_words(text: str) -> Sparse:
