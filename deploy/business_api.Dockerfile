@@ -21,18 +21,23 @@ RUN uv venv /opt/models \
 COPY models models
 RUN /opt/models/bin/python -m models.prepare
 
+# The published folder beside the ONNX files is for the adapter that needs torch.
+FROM weights AS model
+RUN rm -r var/models/all-minilm-l6-v2/sentence-transformers var/models/all-minilm-l6-v2/.prepared.json
+
 FROM build AS launcher
 RUN uv venv --python /usr/local/bin/python /opt/tandem \
  && printf '%s\n' '#!/opt/tandem/bin/python' 'from business_api.cli import main' 'main()' \
     > /opt/tandem/bin/business-api \
  && chmod 755 /opt/tandem/bin/business-api
 
-# What uninstalling takes away is only ever used to download tokenizers from a hub; ours comes as a file.
+# What uninstalling takes away only downloads tokenizers from a hub, and ours is a file; libraries' tests go too.
 FROM launcher AS lean
 COPY requirements/serve.txt requirements/
 RUN uv pip install --python /opt/tandem --require-hashes -r requirements/serve.txt \
  && uv pip uninstall --python /opt/tandem \
-    huggingface-hub hf-xet fsspec filelock tqdm httpx2 httpcore2 truststore pyyaml
+    huggingface-hub hf-xet fsspec filelock tqdm httpx2 httpcore2 truststore pyyaml \
+ && find /opt/tandem -type d -name tests -prune -exec rm -rf {} +
 
 FROM launcher AS full
 COPY requirements/business.txt requirements/
@@ -45,18 +50,15 @@ COPY business_api /business_api
 
 # --- the images -------------------------------------------------------------------------------------------
 FROM python:3.11-slim-bookworm AS runtime
-RUN useradd --system --uid 10001 --home-dir /app/var --shell /usr/sbin/nologin tandem \
+RUN groupadd --gid 10001 tandem \
+ && useradd --uid 10001 --gid tandem --no-create-home --home-dir /app/var --shell /usr/sbin/nologin tandem \
  && install -d -o tandem -g tandem /app/var
-COPY --from=weights \
-    /build/var/models/all-minilm-l6-v2/model.onnx \
-    /build/var/models/all-minilm-l6-v2/tokenizer.json \
-    /build/var/models/all-minilm-l6-v2/LICENSE \
-    /build/var/models/all-minilm-l6-v2/NOTICE \
-    /app/models/all-minilm-l6-v2/
+COPY --from=model /build/var/models/all-minilm-l6-v2 /app/models/all-minilm-l6-v2
 # The model lies outside var: a volume mounted there must not hide it, nor keep an old one.
 ENV PATH=/opt/tandem/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     BUSINESS_API_HOST=0.0.0.0 \
     BUSINESS_API_EMBEDDING__FOLDER=/app/models/all-minilm-l6-v2
 WORKDIR /app
@@ -66,7 +68,7 @@ FROM runtime AS ingest
 COPY --from=full /opt/tandem /opt/tandem
 COPY --from=app / /app/
 ENV PYTHONDONTWRITEBYTECODE=1
-USER tandem
+USER 10001:10001
 VOLUME /app/var
 CMD ["ingest", "--help"]
 
@@ -76,7 +78,7 @@ COPY --from=app / /app/
 # Byte code of what serving loads and of nothing else: a read-only container cannot keep any, and starts sooner.
 RUN python -c "import business_api.cli, business_api.serving, qdrant_edge, tokenizers, onnxruntime, uvloop"
 ENV PYTHONDONTWRITEBYTECODE=1
-USER tandem
+USER 10001:10001
 VOLUME /app/var
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", \

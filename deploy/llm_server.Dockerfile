@@ -37,11 +37,9 @@ FROM python:3.11-slim-bookworm AS cpu
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin \
- && useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tandem
-COPY --from=weights \
-    /build/var/models/smollm2-135m-instruct/model-q8_0.gguf \
-    /build/var/models/smollm2-135m-instruct/LICENSE \
-    /app/var/models/smollm2-135m-instruct/
+ && groupadd --gid 10001 tandem \
+ && useradd --uid 10001 --gid tandem --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tandem
+COPY --from=weights /build/var/models/smollm2-135m-instruct /app/var/models/smollm2-135m-instruct
 COPY --from=launcher /opt/tandem /opt/tandem
 COPY --from=app / /app/
 ENV PATH=/opt/tandem/bin:$PATH \
@@ -51,7 +49,7 @@ ENV PATH=/opt/tandem/bin:$PATH \
 RUN python -c "import llm_server.cli, xllamacpp"
 ENV PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
-USER tandem
+USER 10001:10001
 EXPOSE 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", \
   "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8001, timeout=3); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]
@@ -61,7 +59,8 @@ CMD ["serve"]
 # --- vLLM -------------------------------------------------------------------------------------------------
 FROM vllm/vllm-openai:v0.33.0 AS gpu
 # The launcher needs only what vLLM's own environment has; the import below says so at build time.
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/tandem --shell /usr/sbin/nologin tandem \
+RUN groupadd --gid 10001 tandem \
+ && useradd --uid 10001 --gid tandem --create-home --home-dir /var/lib/tandem --shell /usr/sbin/nologin tandem \
  && printf '%s\n' '#!/usr/bin/env python3' 'from llm_server.cli import main' 'main()' > /usr/local/bin/llm-server \
  && chmod 755 /usr/local/bin/llm-server
 COPY --from=app / /app/
@@ -75,7 +74,7 @@ ENV PYTHONPATH=/app \
     LLM_SERVER_MODEL=qwen3-30b-a3b-fp8
 WORKDIR /app
 RUN python3 -c "import llm_server.cli" && llm-server plan
-USER tandem
+USER 10001:10001
 VOLUME /var/lib/tandem
 EXPOSE 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20m CMD ["python3", "-c", \
