@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -125,12 +126,22 @@ def create_app(wires: Wired | None = None, settings: Settings | None = None) -> 
             yield
 
     app = FastAPI(title="Tandem", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.mount("/web", StaticFiles(directory=WEB), name="web")
+    app.mount("/web", _Assets(directory=WEB), name="web")
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _bad_query)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
     return app
+
+
+class _Assets(StaticFiles):
+    """Files of the pages; browsers ask whether theirs is still the newest."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
 
 def _mount(app: FastAPI, wires: Wired, settings: Settings) -> None:

@@ -124,6 +124,8 @@ class Citing:
 def best_supporting(sentence: str, passages: Sequence[Passage]) -> int | None:
     """Number (from 1) of the passage whose words cover the sentence best, None below COVERED."""
     words = _weighted(sentence)
+    if sentence.rstrip().endswith("?"):
+        return None
     if not words or (len(words) < 2 and max(words.values()) < 2):
         return None
     shares = [_share(words, _words(passage.chunk.text)) for passage in passages]

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from business_api.errors import ServiceError
+from business_api.errors import Refused, ServiceError
 from business_api.settings import Settings
 
 cli = typer.Typer(
@@ -65,9 +65,6 @@ def ingest(
     Unchanged documents are skipped, changed ones replaced, vanished ones removed; a bad file is reported and
     the rest goes on (exit code 1). Example: business-api ingest docs README.md
     """
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        _fail(f"no such file or folder: {', '.join(missing)}", code=2)
     settings = _settings()
     summary = _run(_ingest(settings, paths, collection, tenant or settings.tenant, quiet=as_json))
     if as_json:
@@ -258,7 +255,7 @@ def _run(
     try:
         return runner(work)
     except (ServiceError, ValueError, OSError) as exc:
-        _fail(str(exc), code=1)
+        _fail(str(exc), code=2 if isinstance(exc, Refused) else 1)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

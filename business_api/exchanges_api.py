@@ -57,11 +57,13 @@ class ExchangesApi:
             return page("exchanges.html")
         caller = self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
         found = await asyncio.to_thread(self._listed, caller.tenant, wanted)
-        return _json({"exchanges": found, "next": found[-1].id if len(found) == wanted.limit else None})
+        shown = found[: wanted.limit]
+        return _json({"exchanges": shown, "next": shown[-1].id if len(found) > len(shown) else None})
 
     def _listed(self, tenant: str, wanted: Wanted) -> list[Any]:
+        """One more than wanted, if there is: then there is a next page."""
         self.sink.drain_now()
-        return list(self.sink.store.list(tenant, **wanted.model_dump()))
+        return list(self.sink.store.list(tenant, **wanted.model_dump() | {"limit": wanted.limit + 1}))
 
     async def exchange(self, exchange_id: str, request: Request) -> Response:
         """One exchange with its passages, final prompt, answer and timings; a page for browsers."""
@@ -94,4 +96,5 @@ def _wants_page(request: Request) -> bool:
 
 
 def _json(content: object) -> Response:
-    return Response(msgspec.json.encode(content), media_type="application/json")
+    headers = {"Vary": "Accept", "Cache-Control": "no-store"}
+    return Response(msgspec.json.encode(content), media_type="application/json", headers=headers)

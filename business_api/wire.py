@@ -177,4 +177,4 @@ def tandem_object(exchange: Exchange) -> dict[str, Any]:
 
 def page(name: str) -> FileResponse:
     """A page of `web/`, with headers that let it load nothing from elsewhere."""
-    return FileResponse(WEB / name, headers=PAGE_HEADERS)
+    return FileResponse(WEB / name, headers=PAGE_HEADERS | {"Vary": "Accept"})

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import uvicorn
@@ -14,6 +14,9 @@ import uvicorn
 from business_api.assistants import Assistant
 from business_api.exchange import Chunk, Degradation, Exchange, Found, Passage
 from tests.fake_llm import FakeLlm, Heard
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 __all__ = [
     "FakeLlm",
@@ -67,7 +70,7 @@ class LetterEmbedder:
     name: str = "letters"
     dimension: int = 32
     max_tokens: int = 256
-    tokenizer: None = None
+    tokenizer: "Tokenizer | None" = None
     error: Exception | None = None
     seen: list[str] = field(default_factory=list)
 
