@@ -11,7 +11,7 @@ INSTALL = $(UV) pip install --require-hashes --python
 DEV := .venv/dev/bin
 CODE := business_api llm_server models tests loadtests deploy
 
-.PHONY: help run install models test test-vllm check fmt lint lock bench loadtest clean
+.PHONY: help run install models test test-vllm check fmt lint lock bench loadtest image-size clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -82,6 +82,9 @@ check: lint test test-vllm  ## what CI runs
 # --- figures ------------------------------------------------------------------------------------------
 bench: .venv/dev/.ready install models  ## paired benchmarks -> loadtests/results/*.json (ARGS=--quick)
 	$(DEV)/python -m loadtests.bench $(ARGS)
+
+image-size: .venv/dev/.ready $(UV) models  ## how large the serving image is, and that its files answer
+	$(DEV)/python -m deploy.measure_image
 
 loadtest: .venv/dev/.ready  ## locust against HOST=http://127.0.0.1:8000
 	$(DEV)/python -m loadtests.run_locust $(if $(HOST),--host $(HOST)) $(ARGS)

@@ -111,9 +111,13 @@ def _fill(exchange: Exchange, assistant: Assistant, parts: Parts) -> Prompt:
 
 
 def _sampling(question: Question, assistant: Assistant) -> Mapping[str, object]:
-    if assistant.temperature is None or "temperature" in question.sampling:
-        return question.sampling
-    return {"temperature": assistant.temperature, **question.sampling}
+    """The request's sampling over the assistant's."""
+    ours: dict[str, object] = {}
+    if assistant.temperature is not None:
+        ours["temperature"] = assistant.temperature
+    if assistant.stop and question.wants_prose:
+        ours["stop"] = assistant.stop
+    return {**ours, **question.sampling}
 
 
 def _end(exchange: Exchange, exc: BaseException | None, began: float) -> None:

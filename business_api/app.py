@@ -95,8 +95,8 @@ def watching(upstream: Upstream, sink: Sink) -> Metrics:
         "tandem_generations_running", "Generations on the LLM server", lambda: upstream.slots.running
     )
     metrics.watch("tandem_generations_waiting", "Requests in our queue", lambda: upstream.slots.waiting)
-    metrics.watch_counts("tandem_recorded", "Exchanges in the sink, by state", sink.counts)
-    metrics.watch_counts("tandem_dropped", "Exchanges that were not kept, by reason", sink.dropped)
+    metrics.watch_counts("tandem_recorded", "Exchanges in the sink, by state", "state", sink.counts)
+    metrics.watch_counts("tandem_dropped", "Exchanges that were not kept, by reason", "reason", sink.dropped)
     return metrics
 
 

@@ -4,7 +4,7 @@ import hashlib
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,6 +16,7 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     `collection` None turns retrieval off: the assistant is a plain relay to the LLM.
     `passages` is how many are given to the LLM, `candidates` how many each of dense and BM25 search brings.
+    `temperature` and `stop` (texts that end the answer) hold unless the request sets them.
     `without_passages`: what happens when nothing was found. `when_retrieval_fails`: `refuse` answers 503,
     `answer` answers without documents and says so in `degraded`.
     """
@@ -24,16 +25,21 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     description: str = ""
     collection: str | None = None
     template: str | None = None
-    passages: int = 4
-    candidates: int = 40
+    passages: Annotated[int, msgspec.Meta(ge=1)] = 4
+    candidates: Annotated[int, msgspec.Meta(ge=1)] = 40
     fusion: Literal["rrf", "dbsf"] = "dbsf"
-    dense_weight: float = 1.0
-    bm25_weight: float = 1.0
-    max_tokens: int = 256
+    dense_weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    bm25_weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 256
     temperature: float | None = None
+    stop: tuple[str, ...] = ()
     without_passages: Literal["abstain", "answer"] = "abstain"
     when_retrieval_fails: Literal["refuse", "answer"] = "refuse"
     suggestions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dense_weight + self.bm25_weight == 0:
+            raise ValueError("dense_weight and bm25_weight are both 0: nothing would be searched")
 
     @property
     def version(self) -> str:

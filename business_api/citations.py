@@ -124,19 +124,23 @@ class Citing:
 def best_supporting(sentence: str, passages: Sequence[Passage]) -> int | None:
     """Number (from 1) of the passage whose words cover the sentence best, None below COVERED."""
     words = _weighted(sentence)
-    if sentence.rstrip().endswith("?"):
-        return None
-    if not words or (len(words) < 2 and max(words.values()) < 2):
+    if sentence.rstrip().endswith(("?", ":")) or not _says_something(words):
         return None
     shares = [_share(words, _words(passage.chunk.text)) for passage in passages]
     best = max(range(len(shares)), key=shares.__getitem__, default=-1)
     return best + 1 if best >= 0 and shares[best] >= COVERED else None
 
 
+def _says_something(words: dict[str, int]) -> bool:
+    """Three content words, or a number or identifier: less is found in any passage."""
+    return len(words) > 2 or 2 in words.values()
+
+
 def quote_span(sentence: str, text: str) -> tuple[int, int]:
     """Start and end in `text` of the line or sentence that shares most with `sentence`."""
     words = _weighted(sentence)
     spans = [_trimmed(text, m.start(), m.end()) for m in QUOTABLE.finditer(text) if m[0].strip()]
+    spans = [span for span in spans if not text.startswith("#", span[0])] or spans
     if not spans:
         return 0, len(text)
     return max(spans, key=lambda span: _share(words, _words(text[span[0] : span[1]])))

@@ -1,22 +1,19 @@
 """The command `business-api`."""
 
-import asyncio
 import json
 import socket
-import sys
-from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from business_api.errors import Refused, ServiceError
+from business_api.keys_cli import keys
 from business_api.settings import Settings
+from business_api.terminal import fail, read_settings, run
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +21,6 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     help="Answers questions from your documents, with citations. Start with: business-api ingest PATH",
 )
-keys = typer.Typer(no_args_is_help=True, help="API keys: stored hashed, shown once.")
 cli.add_typer(keys, name="keys")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Tenant = Annotated[str | None, typer.Option(help="Whose documents; default: BUSINESS_API_TENANT.")]
@@ -42,15 +38,15 @@ def serve(
 
     Example: business-api serve --port 8080
     """
-    settings = _settings(host=host, port=port)
+    settings = read_settings(host=host, port=port)
     if print_settings:
         print(settings.model_dump_json(indent=2))
         return
     import uvloop
 
-    from business_api.serving import run
+    from business_api.serving import serve_forever
 
-    _run(run(settings, _listen(settings)), uvloop.run)
+    run(serve_forever(settings, _listen(settings)), uvloop.run)
 
 
 @cli.command()
@@ -65,8 +61,8 @@ def ingest(
     Unchanged documents are skipped, changed ones replaced, vanished ones removed; a bad file is reported and
     the rest goes on (exit code 1). Example: business-api ingest docs README.md
     """
-    settings = _settings()
-    summary = _run(_ingest(settings, paths, collection, tenant or settings.tenant, quiet=as_json))
+    settings = read_settings()
+    summary = run(_ingest(settings, paths, collection, tenant or settings.tenant, quiet=as_json))
     if as_json:
         print(json.dumps(summary.as_dict(), indent=2, default=str))
     else:
@@ -111,8 +107,8 @@ def ask(
     """
     from business_api.asking import ask_server
 
-    settings = _settings()
-    answered = _run(ask_server(url or f"http://{settings.host}:{settings.port}", question, assistant, key))
+    settings = read_settings()
+    answered = run(ask_server(url or f"http://{settings.host}:{settings.port}", question, assistant, key))
     if as_json:
         print(json.dumps(answered, indent=2))
         return
@@ -137,8 +133,8 @@ def documents(
 
     Example: business-api documents --json
     """
-    settings = _settings()
-    found = _run(_documents(settings, collection, tenant or settings.tenant))
+    settings = read_settings()
+    found = run(_documents(settings, collection, tenant or settings.tenant))
     if as_json:
         print(json.dumps(msgspec.to_builtins(found), indent=2))
         return
@@ -171,70 +167,23 @@ def exchanges(
     """
     from business_api.sink import open_store
 
-    settings = _settings()
+    settings = read_settings()
     owner = tenant or settings.tenant
     with open_store(settings) as store:
         if exchange_id:
-            one = store.get(owner, exchange_id) or _fail(f"no exchange {exchange_id}", code=1)
+            one = store.get(owner, exchange_id) or fail(f"no exchange {exchange_id}", code=1)
             print(msgspec.json.format(msgspec.json.encode(one)).decode())
             return
         found = store.list(owner, limit=limit)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
-    table = Table("id", "outcome", "question", "answer", "ms")
+    table = Table("outcome", "question", "answer", "ms")
+    table.add_column("id", no_wrap=True)
     for row in found:
         ms = row.timings_ms.get("total", 0)
-        table.add_row(row.id, row.outcome, row.question[:60], row.answer[:60], f"{ms:.0f}")
+        table.add_row(row.outcome, row.question[:40], row.answer[:40], f"{ms:.0f}", row.id)
     Console().print(table)
-
-
-@keys.command("create")
-def create_key(
-    name: Annotated[str, typer.Argument(help="Whose key this is, for your own records.")],
-    tenant: Tenant = None,
-) -> None:
-    """Make a key. It is printed once and cannot be shown again.
-
-    Example: business-api keys create alice
-    """
-    settings = _settings()
-    print(_keys(settings).create(name, tenant or settings.tenant))
-    print("Keep it now: only its hash is stored.", file=sys.stderr)
-
-
-@keys.command("list")
-def list_keys(as_json: Json = False) -> None:
-    """List keys: id, name, tenant, whether revoked. Example: business-api keys list"""
-    found = _keys(_settings()).list()
-    if as_json:
-        print(json.dumps(msgspec.to_builtins(found), indent=2))
-        return
-    table = Table("id", "name", "tenant", "created", "revoked")
-    for key in found:
-        table.add_row(key.id, key.name, key.tenant, str(key.created), str(key.revoked or ""))
-    Console().print(table)
-
-
-@keys.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(help="The id that `keys list` shows.")]) -> None:
-    """Revoke a key; running services refuse it at once. Example: business-api keys revoke ID"""
-    if not _keys(_settings()).revoke(key_id):
-        _fail(f"no key {key_id}; see: business-api keys list", code=1)
-
-
-def _keys(settings: Settings) -> Any:
-    from business_api.guard import Keys
-
-    return Keys.open(settings)
-
-
-def _settings(**given: Any) -> Settings:
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as exc:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
-        _fail(f"settings: {wrong}", code=2)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -244,25 +193,8 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         listening.bind((settings.host, settings.port))
     except OSError as exc:
-        _fail(f"cannot listen on {settings.host}:{settings.port}: {exc.strerror}; use --port", code=1)
+        fail(f"cannot listen on {settings.host}:{settings.port}: {exc.strerror}; use --port", code=1)
     return listening
-
-
-def _run(
-    work: Coroutine[Any, Any, Any], runner: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
-) -> Any:
-    """Run it; what an operator can mend is one line and exit code 1."""
-    try:
-        return runner(work)
-    except (ServiceError, ValueError, OSError) as exc:
-        _fail(str(exc), code=2 if isinstance(exc, Refused) else 1)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def _fail(message: str, *, code: int) -> NoReturn:
-    print(f"business-api: {message}", file=sys.stderr)
-    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -54,14 +54,16 @@ class Metrics:
         """A gauge that is read when it is asked for."""
         Gauge(name, about, registry=self.registry).set_function(value)
 
-    def watch_counts(self, name: str, about: str, counts: Callable[[], Mapping[str, int]]) -> None:
-        """A counter with the label `state`, read when it is asked for."""
+    def watch_counts(
+        self, name: str, about: str, label: str, counts: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """A counter by `label`, read when it is asked for."""
 
         class Counts(Collector):
             def collect(self) -> Iterator[CounterMetricFamily]:
-                family = CounterMetricFamily(name, about, labels=["state"])
-                for state, count in counts().items():
-                    family.add_metric([state], count)
+                family = CounterMetricFamily(name, about, labels=[label])
+                for value, count in counts().items():
+                    family.add_metric([value], count)
                 yield family
 
         self.registry.register(Counts())

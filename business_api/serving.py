@@ -11,7 +11,7 @@ DRAIN_SECONDS = 20
 """Time that running answers get when the service stops."""
 
 
-async def run(settings: Settings, listening: socket.socket) -> None:
+async def serve_forever(settings: Settings, listening: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM. Raises ValueError, OSError when something cannot be opened."""
     async with wired(settings) as opened:
         config = uvicorn.Config(

@@ -148,7 +148,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then the TOML file."""
-        file = Path(os.environ.get("BUSINESS_API_FILE", "business_api.toml"))
+        named = os.environ.get("BUSINESS_API_FILE")
+        file = Path(named or "business_api.toml")
+        if named and not file.is_file():
+            raise FileNotFoundError(f"BUSINESS_API_FILE names no file: {named}")
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from business_api.errors import UpstreamTimeout, UpstreamUnavailable
 
 IDLE_SECONDS = 4.0
 """Our pool drops idle connections before the server does: vLLM closes them after 5 s."""
+MAX_FRAME = 4 * 1024 * 1024
 HANG_UP_SECONDS = 1.0
 """Time that an app in this process gets to notice that nobody reads."""
 
@@ -209,3 +210,18 @@ def _scope(method: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]
 def open_transport(url: str, connect_deadline: float) -> Transport:
     """Network for http(s) URLs, InProcess for `asgi://module:factory`."""
     return InProcess.open(url) if url.startswith("asgi://") else Network.open(url, connect_deadline)
+
+
+async def payloads(reply: Reply) -> AsyncGenerator[bytes]:
+    """The `data:` payloads of a server-sent event stream, up to `[DONE]` or its end."""
+    rest = b""
+    async for piece in reply:
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > MAX_FRAME:
+            raise UpstreamUnavailable("the LLM server sent a frame without end")
+        for line in lines:
+            if line.startswith(b"data:"):
+                payload = line[5:].strip()
+                if payload == b"[DONE]":
+                    return
+                yield payload

@@ -7,7 +7,7 @@ after aborts and errors too. Success is a known finish_reason and usage.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,11 +24,10 @@ from business_api.errors import (
 from business_api.exchange import Delta, Prompt, Usage
 from business_api.settings import LlmSettings
 from business_api.slots import Slots
-from business_api.transport import Reply, Transport
+from business_api.transport import Reply, Transport, payloads
 
 FINISHED = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 """finish_reasons of an answer that is complete; vLLM's `abort` is not one."""
-MAX_FRAME = 4 * 1024 * 1024
 
 
 class _Content(msgspec.Struct):
@@ -62,7 +61,7 @@ class Running:
         self, reply: Reply, slots: Slots, settings: LlmSettings, queue_ms: float, began: float
     ) -> None:
         self._reply, self._slots, self._settings = reply, slots, settings
-        self._frames = _payloads(reply)
+        self._frames = payloads(reply)
         self._began = began
         self._first: Delta | None = None
         self._open = True
@@ -236,18 +235,3 @@ def _error_text(raw: bytes) -> str:
         return str(found.get("message", "")) if isinstance(found, dict) else str(found)
     except (msgspec.DecodeError, AttributeError):
         return ""
-
-
-async def _payloads(reply: Reply) -> AsyncGenerator[bytes]:
-    """The `data:` payloads of a server-sent event stream, up to `[DONE]` or its end."""
-    rest = b""
-    async for piece in reply:
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > MAX_FRAME:
-            raise UpstreamUnavailable("the LLM server sent a frame without end")
-        for line in lines:
-            if line.startswith(b"data:"):
-                payload = line[5:].strip()
-                if payload == b"[DONE]":
-                    return
-                yield payload

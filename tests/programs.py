@@ -42,7 +42,7 @@ def run(*arguments: str, var: Path, **more: str) -> "subprocess.CompletedProcess
 
 
 @dataclass
-class Service:
+class Program:
     """A running `business-api serve`."""
 
     url: str
@@ -75,7 +75,7 @@ class Service:
 
 
 @contextmanager
-def serving_program(var: Path, llm_url: str, **more: str) -> Iterator[Service]:
+def serving_program(var: Path, llm_url: str, **more: str) -> Iterator[Program]:
     """Start it and wait until it is alive; killed at the end if it still runs."""
     port = free_port()
     log = var / "service.log"
@@ -85,7 +85,7 @@ def serving_program(var: Path, llm_url: str, **more: str) -> Iterator[Service]:
         process = subprocess.Popen(
             [PROGRAM, "serve", "--port", str(port)], stdout=output, stderr=output, env=environment
         )
-    service = Service(f"http://127.0.0.1:{port}", process, log)
+    service = Program(f"http://127.0.0.1:{port}", process, log)
     try:
         _wait(service)
         yield service
@@ -95,7 +95,7 @@ def serving_program(var: Path, llm_url: str, **more: str) -> Iterator[Service]:
         process.wait(30)
 
 
-def _wait(service: Service) -> None:
+def _wait(service: Program) -> None:
     deadline = time.monotonic() + 120
     while service.process.poll() is None and time.monotonic() < deadline:
         try:

@@ -87,7 +87,8 @@ WRONG_BODIES: dict[str, tuple[bytes, int, str | None]] = {
         400, "messages[1].tool_call_id",
     ),
     "a tool call without its answer": (
-        chat(messages=[USER, {"role": "assistant", "tool_calls": [CALL]}, USER]), 400, "messages[1].tool_calls",
+        chat(messages=[USER, {"role": "assistant", "tool_calls": [CALL]}, USER]),
+        400, "messages[1].tool_calls",
     ),
     "an image": (
         chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),

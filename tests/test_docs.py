@@ -198,7 +198,7 @@ def test_the_fields_of_an_assistant_are_complete_with_their_defaults() -> None:
     fields = {
         field.name: field.default for field in msgspec.structs.fields(Assistant) if field.name != "name"
     }
-    empty = {"description": "empty", "suggestions": "empty"}
+    empty = {"description": "empty", "suggestions": "empty", "stop": "empty"}
     assert {name: cells[0].strip("`") for name, cells in rows.items()} == {
         name: empty.get(name, shown(default).strip("`")) for name, default in fields.items()
     }

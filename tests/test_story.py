@@ -1,4 +1,4 @@
-"""The whole story on real parts: real documents, embedder, index, LLM server. A question in, a cited answer out."""
+"""The whole story on real parts: documents, embedder, index, LLM server. Question in, cited answer out."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.llm_fixtures import command, environment, free_port, running_llm, stop
-from tests.programs import ROOT, Service, run, serving_program
+from tests.programs import ROOT, Program, run, serving_program
 
 QUESTION = "Which port does the LLM server listen on?"
 ENGINES = [
@@ -36,12 +36,12 @@ def llm_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def service(documents: Path, llm_url: str) -> Iterator[Service]:
+def service(documents: Path, llm_url: str) -> Iterator[Program]:
     with serving_program(documents, llm_url, BUSINESS_API_LLM__FIRST_DELTA_DEADLINE="280") as running:
         yield running
 
 
-def test_a_question_gets_the_fact_and_a_verbatim_citation(service: Service) -> None:
+def test_a_question_gets_the_fact_and_a_verbatim_citation(service: Program) -> None:
     status, answered, headers = service.chat(QUESTION)
     assert status == 200, answered
     assert "8001" in answered["answer"]
@@ -88,7 +88,7 @@ def test_the_llm_server_may_die_and_come_back_while_the_service_runs_on(
             stop(again)
 
 
-def _until_ready(service: Service) -> None:
+def _until_ready(service: Program) -> None:
     deadline = time.monotonic() + 120
     while service.get("/readyz")[0] != 200:
         assert time.monotonic() < deadline, "not ready again"

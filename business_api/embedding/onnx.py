@@ -1,5 +1,6 @@
 """The embedding model on onnxruntime: no torch, about 100 MB, 10 ms of CPU a question."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,11 +52,19 @@ def open_tokenizer(folder: Path) -> "Tokenizer":
     return tokenizer
 
 
+def silent_onnxruntime() -> Any:
+    """The library, told before it loads not to keep a device id and usage events in the home folder."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 class OnnxEncoder:
     """texts -> vectors, blocking. Inputs int64 [b, s], output `out` float32 [b, dimension], length 1."""
 
     def __init__(self, session: Any, tokenizer: "Tokenizer") -> None:
-        import onnxruntime
+        onnxruntime = silent_onnxruntime()
 
         self._session = session
         self._tokenizer = tokenizer
@@ -84,8 +93,7 @@ class OnnxEncoder:
 
 
 def _session(model: Path) -> Any:
-    import onnxruntime
-
+    onnxruntime = silent_onnxruntime()
     options = onnxruntime.SessionOptions()
     # one thread a run, several runs at once: the same throughput, and no thread spins while it waits
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -30,6 +30,7 @@ def _no_way_out(event: str, _: tuple[Any, ...]) -> None:
 
 
 def _convert(path: Path, kind: str) -> dict[str, str | None]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime comes with the converter
     from markitdown import StreamInfo
     from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter
 

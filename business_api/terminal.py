@@ -1,0 +1,58 @@
+"""What the commands share: settings or a clear line, work or a clear line, exit codes 0, 1 and 2."""
+
+import asyncio
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from business_api.errors import Refused, ServiceError
+from business_api.settings import Settings
+
+PREFIX = "BUSINESS_API_"
+
+
+def read_settings(**given: Any) -> Settings:
+    """Settings from arguments, environment and file; what is wrong with them is one line, exit code 2."""
+    for name in _unknown_variables():
+        print(f"business-api: {name} names no setting and is ignored", file=sys.stderr)
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except (OSError, tomllib.TOMLDecodeError) as exc:
+        fail(f"settings: {exc}", code=2)
+    except ValidationError as exc:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
+        fail(f"settings: {wrong}", code=2)
+
+
+def _unknown_variables() -> list[str]:
+    """Variables that look like settings. No error: Kubernetes sets BUSINESS_API_SERVICE_HOST and others."""
+    known = {"file", *Settings.model_fields}
+    ours = [name for name in os.environ if name.startswith(PREFIX)]
+    first = {name: name.removeprefix(PREFIX).partition("__")[0].lower() for name in ours}
+    kubernetes = ("service_", "port_")
+    return sorted(
+        name for name in ours if first[name] not in known and not first[name].startswith(kubernetes)
+    )
+
+
+def run(
+    work: Coroutine[Any, Any, Any], runner: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
+) -> Any:
+    """Run it; what an operator can mend is one line and exit code 1."""
+    try:
+        return runner(work)
+    except (ServiceError, ValueError, OSError) as exc:
+        fail(str(exc), code=2 if isinstance(exc, Refused) else 1)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def fail(message: str, *, code: int) -> NoReturn:
+    """Say it on stderr and leave."""
+    print(f"business-api: {message}", file=sys.stderr)
+    raise typer.Exit(code)
