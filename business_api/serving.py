@@ -1,6 +1,10 @@
 """Runs the app under uvicorn: one process, one loop, a clean stop."""
 
+import asyncio
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -24,4 +28,20 @@ async def serve_forever(settings: Settings, listening: socket.socket) -> None:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
-        await uvicorn.Server(config).serve(sockets=[listening])
+        await _Server(config).serve(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn raises a signal again when it has stopped, which would end us before the sink is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals ask for a stop; a second one insists."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)

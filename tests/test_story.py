@@ -186,7 +186,7 @@ def test_a_store_that_another_process_holds_is_one_clear_line(documents: Path) -
     ],
 )
 def test_what_an_operator_got_wrong_is_named(documents: Path, variables: dict[str, str], said: str) -> None:
-    done = run("serve", "--port", str(free_port()), var=documents, **variables)
+    done = run("serve", var=documents, **{"BUSINESS_API_PORT": str(free_port()), **variables})
     assert done.returncode in (1, 2)
     assert said in done.stderr.lower()
     assert "Traceback" not in done.stderr
