@@ -156,7 +156,7 @@ def _assembled(
     filled: list[Message], system: list[str], turns: list[list[Message]], tail: list[Message]
 ) -> tuple[Message, ...]:
     """One system message (many chat templates allow no second), then the turns, then the question."""
-    first = filled[0]
-    if system:
-        first = Message(role=first.role, content="\n\n".join([first.content or "", *system]))
-    return (first, *(m for turn in turns for m in turn), *filled[1:], *tail)
+    texts = [*(m.content or "" for m in filled if m.role == "system"), *system]
+    head = [Message(role="system", content="\n\n".join(texts))] if texts else []
+    rest = [m for m in filled if m.role != "system"]
+    return (*head, *(m for turn in turns for m in turn), *rest, *tail)

@@ -8,7 +8,7 @@ from typing import Any
 
 from business_api.answering import Parts
 from business_api.app import Wired, create_app, watching
-from business_api.assistants import Assistants
+from business_api.assistants import Assistant, Assistants
 from business_api.exchange import Exchange
 from business_api.guard import Guard
 from business_api.prompting import Prompting, Template
@@ -19,7 +19,7 @@ from business_api.upstream import Upstream
 from tests.fakes import FakeLlm, FixedShelf, LetterEmbedder, passage, serving
 
 PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
-TEMPLATE = "answer_from_passages/v1"
+TEMPLATE = "answer_with_markers/v1"
 
 
 @dataclass
@@ -52,7 +52,12 @@ def running_stack(
     """Serve it; everything is closed at the end. `guard_fields` are GuardSettings'."""
     settings = Settings(var=var, guard=GuardSettings(**guard_fields))
     llm, shelf = llm or FakeLlm("It listens on port 8001 [1]."), shelf or FixedShelf((PORTS,))
-    assistants = Assistants.load(ROOT / "assistants.toml")
+    assistants = Assistants(
+        [
+            Assistant(name="tandem", collection="kb", template=TEMPLATE, suggestions=("Which port?",)),
+            Assistant(name="plain", max_tokens=256),
+        ]
+    )
     sink, guard = Sink.open(settings), Guard.open(settings)
     upstream = Upstream(InProcess(llm), llm_settings or settings.llm)
     metrics = watching(upstream, sink)

@@ -15,7 +15,7 @@ from business_api.transport import InProcess
 from business_api.upstream import Upstream
 from tests.fakes import FakeLlm, FixedShelf, Notebook, eventually, passage
 
-TEMPLATE = "answer_from_passages/v1"
+TEMPLATE = "answer_with_markers/v1"
 PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
 
 

@@ -13,7 +13,7 @@ from business_api.prompting import Prompting, Template, UnknownTemplate
 from business_api.settings import ROOT
 from tests.fakes import passage
 
-NAME = "answer_from_passages/v1"
+NAME = "answer_with_markers/v1"
 ASSISTANT = Assistant(name="tandem", collection="kb", template=NAME, max_tokens=100)
 
 
@@ -77,6 +77,18 @@ def test_system_messages_of_the_caller_join_ours_in_one() -> None:
     assert (prompt.messages[0].content or "").endswith("Answer in French.")
 
 
+def test_a_template_without_a_system_message_still_puts_history_before_the_question() -> None:
+    small = "answer_from_passages/v1"
+    filling = Prompting({small: Template.load(ROOT / "prompts", small)}, 2048, bytes_per_token=3.0)
+    assistant = Assistant(name="tandem", collection="kb", template=small)
+    caller = Message(role="system", content="Answer in French.")
+    messages = (caller, asked("A?"), said("a."), asked("Where?"))
+    prompt = filling.fill(question(*messages), assistant, [passage("best"), passage("second")])
+    assert [m.role for m in prompt.messages] == ["system", "user", "assistant", "user"]
+    last = prompt.messages[-1].content or ""
+    assert last.index("second") < last.index("best") < last.index("Where?")
+
+
 def test_tool_results_stay_behind_the_question_that_called_for_them() -> None:
     calls = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     messages = (
@@ -104,8 +116,8 @@ def test_a_passage_that_looks_like_a_template_is_only_text() -> None:
 
 
 def test_a_template_that_does_not_exist_is_named_with_those_that_do() -> None:
-    with pytest.raises(UnknownTemplate, match="answer_from_passages/v1"):
-        Template.load(ROOT / "prompts", "answer_from_passages/v99")
+    with pytest.raises(UnknownTemplate, match="answer_with_markers/v1"):
+        Template.load(ROOT / "prompts", "answer_with_markers/v99")
 
 
 def test_a_template_with_an_unknown_name_in_it_does_not_render(tmp_path: Path) -> None:
