@@ -28,7 +28,8 @@ from business_api.vector_store.collection import (
 def layout(dimension: int) -> edge.EdgeConfig:
     """Vectors of a new collection. One search thread: questions come in one at a time anyway."""
     return edge.EdgeConfig(
-        vectors={DENSE: edge.EdgeVectorParams(dimension, edge.Distance.Cosine)},
+        # mapped, not read ahead: the engine makes room for 32 MB of vectors at a time
+        vectors={DENSE: edge.EdgeVectorParams(dimension, edge.Distance.Cosine, memory=edge.Memory.Cold)},
         sparse_vectors={BM25: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
         max_search_threads=1,
     )
