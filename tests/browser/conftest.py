@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.fake_backend import FakeBackend
-from tests.fakes import serving
+from tests.fakes import FakeLlm, serving
+from tests.stack import running_stack
 
 QUIET = (
     "--headless=new --no-sandbox --disable-quic --no-first-run --disable-background-networking "
@@ -52,10 +53,19 @@ def fake_url(backend: FakeBackend) -> Iterator[str]:
 
 
 @pytest.fixture
+def real_url(tmp_path: Path) -> Iterator[str]:
+    """The real service; its LLM is scripted, and slow enough that an answer is seen to grow."""
+    llm = FakeLlm("The LLM server listens on port 8001 by default [1]. Set a port to change it.", delay=0.06)
+    with running_stack(tmp_path, llm) as stack:
+        yield stack.url
+
+
+@pytest.fixture(params=["fake_url", "real_url"])
 def stack_url(request: pytest.FixtureRequest) -> str:
-    """The running stack of TANDEM_URL, else the fake backend."""
-    given = os.environ.get("TANDEM_URL")
-    return given.rstrip("/") if given else str(request.getfixturevalue("fake_url"))
+    """The running stack of TANDEM_URL, else the fake backend and the real service in turn."""
+    if given := os.environ.get("TANDEM_URL"):
+        return given.rstrip("/")
+    return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture
