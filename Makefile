@@ -25,7 +25,8 @@ $(UV): requirements/uv.txt
 
 .venv/%/.ready: requirements/%.txt pyproject.toml | $(UV)
 	$(UV) venv -q --allow-existing --python $(PYTHON) .venv/$*
-	$(INSTALL) .venv/$*/bin/python -r $< --compile-bytecode
+	@echo "installing the environment $*; the first time this downloads for a minute or more"
+	$(INSTALL) .venv/$*/bin/python -r $< --compile-bytecode 2>&1 | grep --line-buffered -v "^ [+~-] "; exit $${PIPESTATUS[0]}
 	$(UV) pip install -q --no-deps --python .venv/$*/bin/python -e .
 	@touch $@
 

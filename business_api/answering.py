@@ -67,8 +67,8 @@ async def answer(question: Question, parts: Parts) -> "Answer":
     except BaseException as exc:  # cancellation too: a caller that hangs up leaves an exchange behind
         _end(exchange, exc, began)
         parts.record(exchange)
-        if isinstance(exc, ServiceError):
-            exc.request_id = exchange.id
+        if isinstance(exc, Exception):
+            raise _named(exc, exchange) from exc
         raise
     return Answer(exchange, generation, parts.record, began, cites=assistant.collection is not None)
 
@@ -118,6 +118,13 @@ def _sampling(question: Question, assistant: Assistant) -> Mapping[str, object]:
     if assistant.stop and question.wants_prose:
         ours["stop"] = assistant.stop
     return {**ours, **question.sampling}
+
+
+def _named(exc: Exception, exchange: Exchange) -> ServiceError:
+    """What the caller is told, with the request id; of a bug nothing else."""
+    told = exc if isinstance(exc, ServiceError) else ServiceError("internal error")
+    told.request_id = exchange.id
+    return told
 
 
 def _end(exchange: Exchange, exc: BaseException | None, began: float) -> None:
@@ -174,9 +181,9 @@ class Answer:
                 if delta.tool_calls:
                     self.exchange.tool_calls.extend(delta.tool_calls)
                 yield delta
-        except ServiceError as exc:
+        except Exception as exc:
             self._finish(exc)
-            raise
+            raise _named(exc, self.exchange) from exc
         self._finish(None)
 
     async def _deltas(self) -> AsyncIterator[Delta]:
@@ -187,7 +194,9 @@ class Answer:
         async for delta in self._generation:
             if self._citing is None:
                 yield delta
-            elif (text := self._citing.feed(delta.text)) or delta.tool_calls or delta.logprobs:
+            elif (
+                (text := self._citing.feed(delta.text)) or delta.tool_calls or delta.logprobs or delta.refusal
+            ):
                 yield Delta(text, delta.tool_calls, delta.logprobs, delta.refusal)
         self.exchange.finish_reason = self._generation.finish_reason
         self.exchange.usage = self._generation.usage

@@ -78,7 +78,11 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             generate=upstream.generate,
             record=metrics.counted(sink.record, frozenset(a.name for a in assistants)),
         )
-        problems = {"llm": upstream.problem, "documents": _documents(stores, settings.tenant)}
+        default = assistants.get(assistants.default).collection
+        problems = {
+            "llm": upstream.problem,
+            "documents": _documents(stores.get(default or ""), settings.tenant),
+        }
         yield Wired(parts, guard, sink, metrics, problems, embedder.embed, embedder.name)
 
 
@@ -100,13 +104,17 @@ def watching(upstream: Upstream, sink: Sink) -> Metrics:
     return metrics
 
 
-def _documents(stores: Mapping[str, VectorStore], tenant: str) -> Problem:
+def _documents(store: VectorStore | None, tenant: str) -> Problem:
+    """Whether the default assistant has documents; another one's concern only its callers."""
+
     async def problem() -> str | None:
         try:
-            empty = [name for name, store in stores.items() if not await store.count(tenant)]
+            if store is None or await store.count(tenant):
+                return None
         except ServiceError as exc:
             return exc.message
-        return f"nothing ingested into {', '.join(empty)}: run business-api ingest PATH" if empty else None
+        name = store.collection
+        return f"nothing is ingested into {name}: run business-api ingest --collection {name} PATH"
 
     return problem
 
@@ -125,7 +133,7 @@ def create_app(wires: Wired | None = None, settings: Settings | None = None) -> 
             _mount(app, opened, settings)
             yield
 
-    app = FastAPI(title="Tandem", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Tandem", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.mount("/web", _Assets(directory=WEB), name="web")
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _bad_query)
@@ -167,7 +175,8 @@ async def _bad_query(request: Request, exc: Exception) -> Response:
 async def _http_error(request: Request, exc: Exception) -> Response:
     """No such route, or not with this method."""
     assert isinstance(exc, HTTPException)
-    said = NotFound(f"nothing at {request.method} {request.url.path[:200]}")
+    what = "this method is not for" if exc.status_code == 405 else "nothing at"
+    said = NotFound(f"{what} {request.method} {request.url.path[:200]}")
     response = error_response(said, dict(exc.headers or {}))
     response.status_code = exc.status_code
     return response

@@ -18,7 +18,13 @@ async def ask_server(url: str, question: str, assistant: str | None, key: str | 
         ):
             answered: dict[str, Any] = await reply.json()
     except (aiohttp.ClientError, ValueError) as exc:
-        raise Unavailable(f"no business API answers at {url}; start one with: business-api serve") from exc
+        raise Unavailable(
+            f"no business API answers at {url}: start one with business-api serve, or name it with --url"
+        ) from exc
+    if reply.status == 401:
+        raise ServiceError(
+            "this service needs an API key: use --key, or make one with: business-api keys create NAME"
+        )
     if "error" in answered:
         raise ServiceError(f"{answered['error']['message']} (HTTP {reply.status})")
     return answered

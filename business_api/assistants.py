@@ -60,12 +60,23 @@ class Assistants:
         """Read a TOML file of `[name]` tables. Raises ValueError that names the file and the field."""
         try:
             tables = tomllib.loads(path.read_text())
-            found = [msgspec.convert(table | {"name": name}, Assistant) for name, table in tables.items()]
-        except (tomllib.TOMLDecodeError, msgspec.ValidationError) as exc:
+        except tomllib.TOMLDecodeError as exc:
             raise ValueError(f"{path}: {exc}") from exc
+        except OSError as exc:
+            raise ValueError(f"the assistants (BUSINESS_API_ASSISTANTS) cannot be read: {exc}") from exc
+        found = [cls._one(path, name, table) for name, table in tables.items()]
         if not found:
             raise ValueError(f"{path}: no assistant; add a table such as [tandem]")
         return cls(found)
+
+    @staticmethod
+    def _one(path: Path, name: str, table: object) -> Assistant:
+        if not isinstance(table, dict):
+            raise ValueError(f"{path}: {name} stands outside a table such as [tandem]")
+        try:
+            return msgspec.convert(table | {"name": name}, Assistant)
+        except msgspec.ValidationError as exc:
+            raise ValueError(f"{path}: [{name}]: {exc}") from exc
 
     def __iter__(self) -> Iterator[Assistant]:
         return iter(self._by_name.values())

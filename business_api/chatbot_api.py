@@ -24,7 +24,7 @@ class ChatMessage(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a chat request."""
 
     message: str
-    conversation: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")] | None = None
+    conversation: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")] | None = None
     assistant: str | None = None
     stream: bool = False
 
@@ -45,7 +45,7 @@ class ChatbotApi:
         """The chat endpoint and its page."""
         router = APIRouter()
         router.post("/chat")(self.chat)
-        router.get("/", include_in_schema=False)(self.chat_page)
+        router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)(self.chat_page)
         return router
 
     async def chat(self, request: Request) -> Response:
@@ -75,7 +75,7 @@ class ChatbotApi:
         return tuple(message for pair in pairs for message in pair)
 
     def _turns(self, tenant: str, conversation: str) -> list[tuple[str, str]]:
-        self.sink.drain_now()
+        self.sink.drain_now(timeout=0.5)  # a store that is held up must not hold up answers
         return self.sink.store.history(tenant, conversation, HISTORY)
 
     async def chat_page(self) -> Response:

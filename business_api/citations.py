@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 
 from business_api.exchange import Citation, Passage
 
-MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-UNFINISHED = re.compile(r"\s*(?:\[[\d,\s]{0,16})?$")
-"""What is held back at the end of a delta: a marker that has only begun, the space that may precede one."""
+MARKER = re.compile(r"\[(\d{1,3}(?:\s?,\s?\d{1,3}){0,4})\]")
+WIDE = re.compile(r"【(\d{1,3})[^】\n]{0,16}】")
+"""How some models write a marker: 【1】, 【1†source】."""
+BEGUN = re.compile(r"(?:\[[\d,\s]{0,32}|【(?:\d{1,3}[^】\n]{0,16})?)$")
+HELD = 40
+"""Most characters that a marker which has only begun may have."""
 SENTENCE_END = re.compile(r"(?<=[.!?:\]])(?=\s)(?!\s*\[\d)|(?=\n)")
 LEADING_MARKER = re.compile(r"\s*\[\d")
 QUOTABLE = re.compile(r"[^\n]*?(?:[.!?](?=\s)|\n|$)|[^\n]+")
@@ -47,11 +50,12 @@ class Citing:
 
     def feed(self, text: str) -> str:
         """The part of the answer that may be shown now; a marker that has only begun is held back."""
-        text = self._held + text.replace("【", "[").replace("】", "]")
-        cut = UNFINISHED.search(text)
-        assert cut is not None, "the pattern matches the empty end"
-        self._held = text[cut.start() :]
-        return self._shown(text[: cut.start()])
+        text = self._held + text
+        begun = BEGUN.search(text, max(0, len(text) - HELD))
+        # the space before a marker waits with it: its sentence has not ended
+        cut = len((text[: begun.start()] if begun else text).rstrip())
+        self._held = text[cut:]
+        return self._shown(text[:cut])
 
     def end(self) -> str:
         """What remains to be shown when the answer has ended."""
@@ -70,6 +74,7 @@ class Citing:
 
     def _prose(self, text: str) -> Iterator[str]:
         """Text outside code: markers checked, sentences closed where they end."""
+        text = WIDE.sub(r"[\1]", text)
         for part in SENTENCE_END.split(text) if text else ():
             if part[:1].isspace() and self._ended() and not LEADING_MARKER.match(part):
                 yield self._close_sentence()
@@ -82,6 +87,9 @@ class Citing:
     def _checked(self, found: re.Match[str]) -> str:
         numbers = [int(n) for n in found[1].split(",")]
         known = [n for n in numbers if 1 <= n <= len(self._passages)]
+        before = (self._sentence + found.string[: found.start()])[-1:]
+        if not known and before.isalnum():
+            return found[0]  # names[0] is no marker
         self.unknown |= len(known) < len(numbers)
         self._marked.extend(known)
         return "".join(f"[{n}]" for n in known)

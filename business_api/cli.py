@@ -2,6 +2,8 @@
 
 import json
 import socket
+import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,6 +63,8 @@ def ingest(
     Unchanged documents are skipped, changed ones replaced, vanished ones removed; a bad file is reported and
     the rest goes on (exit code 1). Example: business-api ingest docs README.md
     """
+    if missing := [str(path) for path in paths if not path.exists()]:
+        fail(f"no such file or folder: {', '.join(missing)}", code=2)
     settings = read_settings()
     summary = run(_ingest(settings, paths, collection, tenant or settings.tenant, quiet=as_json))
     if as_json:
@@ -138,6 +142,8 @@ def documents(
     if as_json:
         print(json.dumps(msgspec.to_builtins(found), indent=2))
         return
+    if not found:
+        print(f"nothing is ingested into {collection!r}", file=sys.stderr)
     table = Table("document", "title", "chunks")
     for document in found:
         table.add_row(document.document, document.title, str(document.chunks))
@@ -178,11 +184,11 @@ def exchanges(
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
-    table = Table("outcome", "question", "answer", "ms")
-    table.add_column("id", no_wrap=True)
+    table = Table("at", "outcome", "question", "id", show_edge=False)
+    table.columns[0].no_wrap = table.columns[2].no_wrap = table.columns[3].no_wrap = True
     for row in found:
-        ms = row.timings_ms.get("total", 0)
-        table.add_row(row.outcome, row.question[:40], row.answer[:40], f"{ms:.0f}", row.id)
+        at = time.strftime("%m-%d %H:%M:%S", time.localtime(row.at))
+        table.add_row(at, row.outcome, " ".join(row.question.split()), row.id)
     Console().print(table)
 
 

@@ -21,7 +21,7 @@ class Wanted(BaseModel):
     limit: int = Field(50, ge=1, le=500)
     before: str | None = None
     outcome: Outcome | None = None
-    text: str | None = None
+    text: str | None = Field(None, max_length=1000)
     conversation: str | None = None
 
 

@@ -113,7 +113,9 @@ class Guard:
         name = _HOST.fullmatch(host or "")
         if name is None or name[1].lower() not in self.allowed_hosts:
             raise InvalidRequest(
-                f"this service does not answer for the host {(host or '')[:100]!r}", param="host"
+                f"this service does not answer for the host {(host or '')[:100]!r}; "
+                "BUSINESS_API_GUARD__ALLOWED_HOSTS lists those it does",
+                param="host",
             )
 
     def _caller(self, authorization: str | None) -> Caller:

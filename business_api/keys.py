@@ -22,7 +22,7 @@ from business_api.settings import Settings
 from business_api.sqlite_file import connect
 
 PREFIX = "tdm_"
-_ID_LENGTH = 12
+ID_LENGTH = 12
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, tenant TEXT NOT NULL, digest BLOB NOT NULL,
@@ -68,7 +68,7 @@ class Keys:
         with self._connected() as connection:
             connection.execute(
                 "INSERT INTO keys (id, name, tenant, digest, created) VALUES (?, ?, ?, ?, ?)",
-                (secret[:_ID_LENGTH], name, tenant, _digest(secret), time.time()),
+                (secret[:ID_LENGTH], name, tenant, _digest(secret), time.time()),
             )
         return secret
 
@@ -96,7 +96,7 @@ class Keys:
         with self._connected() as connection:
             row = connection.execute(
                 "SELECT id, name, tenant, created, digest FROM keys WHERE id = ? AND revoked IS NULL",
-                (secret[:_ID_LENGTH],),
+                (secret[:ID_LENGTH],),
             ).fetchone()
         if row is None or not hmac.compare_digest(row[4], _digest(secret)):
             return None

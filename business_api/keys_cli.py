@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from business_api.keys import Keys
+from business_api.keys import ID_LENGTH, Keys
 from business_api.settings import Settings
 from business_api.terminal import fail, read_settings
 
@@ -26,6 +26,8 @@ def create_key(
 
     Example: business-api keys create alice
     """
+    if not name.strip():
+        fail("a key needs a name, for your own records", code=2)
     settings = read_settings()
     print(_keys(settings).create(name, tenant or settings.tenant))
     print("Keep it now: only its hash is stored.", file=sys.stderr)
@@ -49,8 +51,10 @@ def list_keys(
 @keys.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="The id that `keys list` shows.")]) -> None:
     """Revoke a key; running services refuse it at once. Example: business-api keys revoke ID"""
-    if not _keys(read_settings()).revoke(key_id):
-        fail(f"no key {key_id}; see: business-api keys list", code=1)
+    shown = key_id[:ID_LENGTH]  # whoever pastes the whole key does not see it again
+    if not _keys(read_settings()).revoke(shown):
+        fail(f"no key {shown}; see: business-api keys list", code=1)
+    print(f"{shown} is revoked: running services refuse it from now on", file=sys.stderr)
 
 
 def _keys(settings: Settings) -> Keys:

@@ -22,7 +22,7 @@ class OpsApi:
     def router(self) -> APIRouter:
         """The operators' routes; they need no key and are never limited."""
         router = APIRouter()
-        router.get("/healthz")(self.healthz)
+        router.api_route("/healthz", methods=["GET", "HEAD"])(self.healthz)
         router.get("/readyz")(self.readyz)
         router.get("/metrics")(self.metrics)
         return router

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,9 @@ async def serve_forever(settings: Settings, listening: socket.socket) -> None:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
+        host, port = listening.getsockname()[:2]
+        keys = "API keys are required" if settings.keys_required else "no API key is needed on loopback"
+        print(f"business-api: http://{host}:{port}/ ({keys}), LLM at {settings.llm.url}", file=sys.stderr)
         await _Server(config).serve(sockets=[listening])
 
 

@@ -27,7 +27,7 @@ class _Group(BaseModel):
 class LlmSettings(_Group):
     """The LLM tier, as seen from here."""
 
-    url: str = "http://127.0.0.1:8001/v1"
+    url: str = Field("http://127.0.0.1:8001/v1", pattern="^(https?://.+|asgi://.+:.+)$")
     """OpenAI base URL of the LLM server, or `asgi://module:factory` to run its ASGI app in this process."""
     model: str | None = None
     """Served name to ask for; None takes the first one that the server lists."""

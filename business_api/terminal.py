@@ -5,13 +5,17 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from business_api.errors import Refused, ServiceError
 from business_api.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 PREFIX = "BUSINESS_API_"
 
@@ -22,11 +26,21 @@ def read_settings(**given: Any) -> Settings:
         print(f"business-api: {name} names no setting and is ignored", file=sys.stderr)
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
-    except (OSError, tomllib.TOMLDecodeError) as exc:
+    except SettingsError as exc:
+        fail(f'settings: {exc}; lists are written as JSON, such as \'["a", "b"]\'', code=2)
+    except tomllib.TOMLDecodeError as exc:
+        fail(f"settings: {os.environ.get(PREFIX + 'FILE', 'business_api.toml')}: {exc}", code=2)
+    except OSError as exc:
         fail(f"settings: {exc}", code=2)
     except ValidationError as exc:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
-        fail(f"settings: {wrong}", code=2)
+        fail(f"settings: {'; '.join(_wrong(error) for error in exc.errors())}", code=2)
+
+
+def _wrong(error: "ErrorDetails") -> str:
+    """Which setting, by the name of its variable, and what is wrong with it."""
+    name = PREFIX + "__".join(str(part).upper() for part in error["loc"])
+    said = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"]
+    return f"{name}: {said}"
 
 
 def _unknown_variables() -> list[str]:

@@ -224,4 +224,5 @@ async def payloads(reply: Reply) -> AsyncGenerator[bytes]:
                 payload = line[5:].strip()
                 if payload == b"[DONE]":
                     return
-                yield payload
+                if payload:
+                    yield payload

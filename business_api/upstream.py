@@ -22,6 +22,7 @@ from business_api.errors import (
     UpstreamUnavailable,
 )
 from business_api.exchange import Delta, Prompt, Usage
+from business_api.frames import Choice, Content, Frame
 from business_api.settings import LlmSettings
 from business_api.slots import Slots
 from business_api.transport import Reply, Transport, payloads
@@ -30,28 +31,7 @@ FINISHED = frozenset({"stop", "length", "tool_calls", "content_filter", "functio
 """finish_reasons of an answer that is complete; vLLM's `abort` is not one."""
 
 
-class _Content(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Content = msgspec.field(default_factory=_Content)
-    finish_reason: str | None = None
-    logprobs: dict[str, Any] | None = None
-
-
-class _Frame(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: Usage | None = None
-    model: str | None = None
-    system_fingerprint: str | None = None
-    error: Any = None
-
-
-_frames = msgspec.json.Decoder(_Frame)
+_frames = msgspec.json.Decoder(Frame)
 
 
 class Running:
@@ -100,21 +80,24 @@ class Running:
     def _read(self, payload: bytes) -> Delta | None:
         try:
             frame = _frames.decode(payload)
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
             raise UpstreamUnavailable("the LLM server sent something that is not an answer") from exc
         if frame.error is not None:
             raise UpstreamUnavailable("the LLM server failed in the middle of the answer")
         self.model = frame.model or self.model
         self.fingerprint = frame.system_fingerprint or self.fingerprint
         self.usage = frame.usage or self.usage
-        return self._delta(frame.choices[0]) if frame.choices else None
+        choice = next((one for one in frame.choices or () if one.index == 0), None)
+        return self._delta(choice) if choice else None
 
-    def _delta(self, choice: _Choice) -> Delta | None:
+    def _delta(self, choice: Choice) -> Delta | None:
         self.finish_reason = choice.finish_reason or self.finish_reason
-        said = choice.delta
-        if not (said.content or said.tool_calls or said.refusal or choice.logprobs):
+        said = choice.delta or Content()
+        logprobs = {"content": choice.logprobs.content} if choice.logprobs else None
+        if not (said.content or said.tool_calls or said.refusal or logprobs):
             return None
-        return Delta(said.content or "", said.tool_calls, choice.logprobs, said.refusal)
+        calls = [msgspec.to_builtins(call) for call in said.tool_calls or ()]
+        return Delta(said.content or "", calls or None, logprobs, said.refusal)
 
     async def aclose(self) -> None:
         """Hang up if the answer has not ended, so that the LLM stops; frees the slot. Idempotent."""
@@ -189,7 +172,7 @@ class Upstream:
             raw = b"".join([piece async for piece in reply])
         try:
             names = [model["id"] for model in msgspec.json.decode(raw)["data"]]
-        except (msgspec.DecodeError, KeyError, TypeError) as exc:
+        except (msgspec.DecodeError, UnicodeError, KeyError, TypeError) as exc:
             raise UpstreamUnavailable("the LLM server does not list its models") from exc
         if not names or (self._settings.model or names[0]) not in names:
             raise UpstreamUnavailable(f"the LLM server does not serve {self._settings.model or 'any model'}")
@@ -219,7 +202,8 @@ class Upstream:
             return InvalidRequest(f"the LLM server refused the request: {said[:300]}")
         if reply.status in (429, 503):
             wait = reply.headers.get("Retry-After", "")
-            return Overloaded("the LLM server is busy", retry_after=float(wait) if wait.isdigit() else 2.0)
+            seconds = min(60.0, float(wait)) if wait.isascii() and wait.isdigit() else 2.0
+            return Overloaded("the LLM server is busy", retry_after=seconds)
         if reply.status in (401, 403):
             return UpstreamUnavailable("the LLM server refused our credentials", retry_after=30)
         if reply.status == 404:
@@ -233,5 +217,5 @@ def _error_text(raw: bytes) -> str:
         found = msgspec.json.decode(raw)
         found = found.get("error", found)
         return str(found.get("message", "")) if isinstance(found, dict) else str(found)
-    except (msgspec.DecodeError, AttributeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError, AttributeError):
         return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -32,8 +32,11 @@ PAGE_HEADERS = {
 
 LISTENS_TO = 32 * 1024 * 1024
 """Bytes of a body over the limit that are read and thrown away before the connection is cut."""
+READER_SECONDS = 60
+"""Longest time that a caller may leave a full buffer unread; then the LLM is stopped."""
 DONE = b"data: [DONE]\n\n"
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?")
+MISSING_FIELD = re.compile(r"Object missing required field `(.+?)`(?: - at `\$\.?(.*)`)?")
 AT_FIELD = re.compile(r" - at `\$\.?(.*)`")
 
 
@@ -60,12 +63,15 @@ async def read_json(request: Request, decoder: "msgspec.json.Decoder[T]", limit:
 async def _read(request: Request, limit: int) -> bytes:
     """The body. One that is too large is read on for a while, so that its sender gets to read the answer."""
     pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size <= limit:
-            pieces.append(piece)
-        elif size > limit + LISTENS_TO:
-            break
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size <= limit:
+                pieces.append(piece)
+            elif size > limit + LISTENS_TO:
+                break
+    except ClientDisconnect as exc:
+        raise CallerGone("the caller hung up in the middle of the body") from exc
     if size > limit:
         raise BodyTooLarge(f"the body is over {limit} bytes")
     return b"".join(pieces)
@@ -76,6 +82,9 @@ def _invalid(said: str) -> InvalidRequest:
     if unknown := UNKNOWN_FIELD.match(said):
         name = f"{unknown[2]}.{unknown[1]}" if unknown[2] else unknown[1]
         return InvalidRequest(f"unsupported field: {name}", param=name)
+    if missing := MISSING_FIELD.match(said):
+        name = f"{missing[2]}.{missing[1]}" if missing[2] else missing[1]
+        return InvalidRequest(f"missing field: {name}", param=name)
     field = AT_FIELD.search(said)
     return InvalidRequest(said.replace(" - at `$", " - at `"), param=field[1] if field else None)
 
@@ -126,13 +135,18 @@ class EventStream(Response):
                 if not task.done():
                     task.cancel()
                 await asyncio.wait((task,))
-        if not task.cancelled():
+        gone = watcher.done() and not watcher.cancelled()
+        if not task.cancelled() and not gone and not isinstance(task.exception(), CallerGone):
             task.result()
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async for frame in self._frames:
-            await send({"type": "http.response.body", "body": frame, "more_body": True})
+            try:
+                async with asyncio.timeout(READER_SECONDS):
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+            except TimeoutError as exc:
+                raise CallerGone("the caller does not read") from exc
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -27,12 +27,12 @@ def main() -> int:
     """Run until Ctrl-C or until one of the services ends; the exit code says which."""
     asked = arguments()
     began = time.monotonic()
-    business_port = int(os.environ.get("BUSINESS_API_PORT", "8000"))
-    llm_port = int(os.environ.get("LLM_SERVER_PORT", "8001"))
+    business_port, llm_port = port("BUSINESS_API_PORT", 8000), port("LLM_SERVER_PORT", 8001)
     if (taken := [port for port in (business_port, llm_port) if in_use(port)]) != []:
         say(f"port {taken[0]} is in use; set BUSINESS_API_PORT or LLM_SERVER_PORT")
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     services: list[subprocess.Popen[bytes]] = []
     try:
         prepare(asked.engine)
@@ -92,8 +92,7 @@ def llm_command(engine: str, port: int) -> list[str]:
 def ingest() -> bool:
     """Index README and docs/; whether there was something new."""
     command = [venv("business", "business-api"), "ingest", "README.md", "docs"]
-    seen = ROOT / "var" / "index"
-    first = not seen.exists()
+    first = not (Path(os.environ.get("BUSINESS_API_VAR", ROOT / "var")) / "index").exists()
     run(command, "the documentation could not be ingested")
     return first
 
@@ -140,8 +139,12 @@ def first_answer(url: str, began: float) -> None:
     """Ask once and show the answer, its citation and the time since the downloads ended."""
     body = json.dumps({"message": QUESTION}).encode()
     request = urllib.request.Request(f"{url}/chat", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=300) as reply:
-        answered: dict[str, Any] = json.load(reply)
+    try:
+        with urllib.request.urlopen(request, timeout=300) as reply:
+            answered: dict[str, Any] = json.load(reply)
+    except OSError as exc:
+        say(f"the first question was not answered: {exc}")
+        return
     say(f"first answer {time.monotonic() - began:.1f} s after the downloads ended")
     print(f"\n  Q  {QUESTION}\n  A  {answered['answer']}")
     for citation in answered["tandem"]["citations"]:
@@ -191,6 +194,14 @@ def stop(services: list[subprocess.Popen[bytes]]) -> None:
 def venv(tier: str, command: str) -> str:
     """A command of a tier's environment."""
     return str(ROOT / ".venv" / tier / "bin" / command)
+
+
+def port(variable: str, default: int) -> int:
+    """A port from the environment."""
+    given = os.environ.get(variable, str(default))
+    if not given.isdigit() or not 0 < int(given) < 65536:
+        sys.exit(f"tandem: {variable} is no port: {given}")
+    return int(given)
 
 
 def in_use(port: int) -> bool:

@@ -7,7 +7,13 @@ import pytest
 
 from business_api.answering import Answer, Parts, answer
 from business_api.assistants import Assistant, Assistants
-from business_api.errors import InvalidRequest, RetrievalUnavailable, UnknownAssistant, UpstreamUnavailable
+from business_api.errors import (
+    InvalidRequest,
+    RetrievalUnavailable,
+    ServiceError,
+    UnknownAssistant,
+    UpstreamUnavailable,
+)
 from business_api.exchange import Degradation, Exchange, Message, Outcome, Question
 from business_api.prompting import Prompting, Template
 from business_api.settings import ROOT, LlmSettings
@@ -199,8 +205,10 @@ async def test_a_caller_cancelled_while_waiting_is_abandoned() -> None:
 
 async def test_a_bug_is_recorded_as_failed_without_its_text() -> None:
     stage = Stage(shelf=FixedShelf(error=ZeroDivisionError("secret")))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ServiceError) as caught:
         await stage.begin()
+    assert caught.value.message == "internal error"
+    assert caught.value.request_id == "x1"
     assert stage.exchange.outcome is Outcome.FAILED
     assert "secret" not in str(stage.exchange.error)
 

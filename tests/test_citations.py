@@ -65,6 +65,16 @@ def test_brackets_in_code_are_left_alone() -> None:
     assert not citing.unknown
 
 
+def test_an_index_behind_a_name_and_wide_brackets_around_words_are_text() -> None:
+    said = "Take names[0] and 【注意】 as they are."
+    assert cited(said, attribute=False)[0] == said
+
+
+def test_a_long_run_of_whitespace_costs_no_more_than_its_length() -> None:
+    shown, _ = cited("a" + " " * 200_000 + "x", cut=100_000, attribute=False)
+    assert len(shown) == 200_002
+
+
 def test_a_marker_is_never_shown_half() -> None:
     citing = Citing([PORTS])
     assert citing.feed("on port 8001 [") == "on port 8001"

@@ -198,7 +198,8 @@ class Generations:
     async def _ready(self) -> AsyncIterator[Collection]:
         if not await self._exists():
             raise RetrievalUnavailable(
-                f"nothing has been ingested into {self.collection!r} yet: run business-api ingest PATH"
+                f"nothing has been ingested into {self.collection!r} yet: "
+                f"run business-api ingest --collection {self.collection} PATH"
             )
         assert self._points is not None
         async with self._our_errors():
