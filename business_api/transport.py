@@ -65,23 +65,31 @@ class _NetworkReply:
 class Network:
     """Transport over sockets, with a keep-alive pool. `connect_deadline` in seconds."""
 
-    session: aiohttp.ClientSession
+    pooled: aiohttp.ClientSession
+    fresh: aiohttp.ClientSession
     url: str
 
     @classmethod
     def open(cls, url: str, connect_deadline: float) -> "Network":
         """A transport for the OpenAI base URL `url`; needs a running event loop."""
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_deadline)
-        return cls(aiohttp.ClientSession(connector=connector, timeout=timeout), url.rstrip("/"))
+        pool = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
+        single_use = aiohttp.TCPConnector(limit=0, force_close=True)
+        return cls(
+            aiohttp.ClientSession(connector=pool, timeout=timeout),
+            aiohttp.ClientSession(connector=single_use, timeout=timeout),
+            url.rstrip("/"),
+        )
 
     async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """See Transport. A connection that the server had closed is replaced by a fresh one at once."""
         try:
             try:
-                reply = await self._send(method, path, body, headers)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-                reply = await self._send(method, path, body, headers)
+                reply = await self._send(self.pooled, method, path, body, headers)
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
+                reply = await self._send(self.fresh, method, path, body, headers)
         except (aiohttp.ServerTimeoutError, TimeoutError) as exc:
             raise UpstreamTimeout("the LLM server cannot be reached in time") from exc
         except (aiohttp.ClientError, OSError) as exc:
@@ -89,13 +97,14 @@ class Network:
         return _NetworkReply(reply, reply.status, reply.headers)
 
     async def _send(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
+        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        return await self.session.request(method, self.url + path, data=body or None, headers=headers)
+        return await session.request(method, self.url + path, data=body or None, headers=headers)
 
     async def aclose(self) -> None:
         """Close the pool."""
-        await self.session.close()
+        await self.pooled.close()
+        await self.fresh.close()
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """The LLM server over a network: away, back again, closing connections, serving another model."""
 
+import asyncio
+
 import pytest
 
 from business_api.errors import UpstreamUnavailable
@@ -53,3 +55,34 @@ async def test_an_unknown_served_name_is_a_problem_that_is_named() -> None:
         transport = Network.open(settings.url, settings.connect_deadline)
         assert await Upstream(transport, settings).problem() == "the LLM server does not serve other"
         await transport.aclose()
+
+
+ANSWERED = (
+    b'data: {"choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}], "usage": '
+    b'{"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}\n\ndata: [DONE]\n\n'
+)
+
+
+async def _answers_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Keeps the connection open after an answer, and drops it when the next question comes in."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(ANSWERED) + ANSWERED)
+    await writer.drain()
+    while b"POST" not in await reader.read(65536):
+        if reader.at_eof():
+            break
+    writer.close()
+
+
+async def test_questions_in_flight_on_connections_that_the_server_drops_are_asked_again_on_fresh_ones() -> (
+    None
+):
+    server = await asyncio.start_server(_answers_once, "127.0.0.1", 0)
+    settings = LlmSettings(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", model="odd")
+    transport = Network.open(settings.url, settings.connect_deadline)
+    upstream = Upstream(transport, settings)
+    assert await asyncio.gather(*(said(upstream) for _ in range(6))) == ["Yes."] * 6
+    for _ in range(3):  # six connections lie in the pool, and every one of them will be dropped
+        assert await said(upstream) == "Yes."
+    await transport.aclose()
+    server.close()
