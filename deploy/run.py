@@ -127,9 +127,11 @@ def wait_until_ready(url: str, services: list[subprocess.Popen[bytes]], patience
     raise Failed(f"not ready after {patience:.0f} s: {missing}; logs are in {LOGS.relative_to(ROOT)}/")
 
 
-def check_alive(services: list[subprocess.Popen[bytes]]) -> None:
+def check_alive(
+    services: list[subprocess.Popen[bytes]], names: tuple[str, ...] = ("llm-server", "business-api")
+) -> None:
     """Raises Failed if a service has ended."""
-    for service, name in zip(services, ("llm-server", "business-api"), strict=False):
+    for service, name in zip(services, names, strict=False):
         if service.poll() is not None:
             tail = "\n".join((LOGS / f"{name}.log").read_text(errors="replace").splitlines()[-15:])
             raise Failed(f"{name} ended with code {service.returncode}:\n{tail}")
@@ -171,10 +173,17 @@ def banner(url: str) -> str:
 
 
 def wait(services: list[subprocess.Popen[bytes]]) -> int:
-    """Until a service ends by itself, which is a failure."""
-    while True:
-        check_alive(services)
+    """Until the business API ends by itself. Without its LLM server it goes on and says so to its callers."""
+    llm, business = services
+    told = False
+    while business.poll() is None:
+        if llm.poll() is not None and not told:
+            told = True
+            command = " ".join(str(part).removeprefix(f"{ROOT}/") for part in llm.args)  # type: ignore[union-attr]
+            say(f"llm-server ended with code {llm.returncode}; questions get 503 until it is back: {command}")
         time.sleep(0.5)
+    check_alive(services[1:], ("business-api",))
+    return 1
 
 
 def stop(services: list[subprocess.Popen[bytes]]) -> None:
