@@ -23,7 +23,7 @@ ENGINES = [
 def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `var` with a few of this project's own pages ingested."""
     var = tmp_path_factory.mktemp("story")
-    pages = [str(ROOT / "docs" / name) for name in ("llm-server.md", "getting-started.md", "errors.md")]
+    pages = [str(ROOT / "docs" / name) for name in ("llm-server.md", "errors.md")]
     done = run("ingest", *pages, var=var)
     assert done.returncode == 0, done.stdout + done.stderr
     return var

@@ -147,7 +147,7 @@ async def test_another_model_or_dimension_is_refused_with_what_to_do(open_: Open
 
 async def test_before_anything_is_ingested_a_search_says_what_to_run(open_: Open) -> None:
     store = await open_(create=False)
-    with pytest.raises(RetrievalUnavailable, match="business-api ingest PATH"):
+    with pytest.raises(RetrievalUnavailable, match="business-api ingest --collection"):
         await find(store, "text")
     assert await store.documents("acme") == {}
     assert await store.count("acme") == 0
