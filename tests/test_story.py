@@ -96,8 +96,9 @@ def _until_ready(service: Program) -> None:
 
 
 @pytest.mark.embedded
-def test_one_process_gives_the_same_answer_as_two_services(documents: Path, embedded_llm: str) -> None:
-    with serving_program(documents, embedded_llm) as service:
+def test_one_process_gives_the_same_answer_as_two_services(documents: Path, tmp_path: Path) -> None:
+    """Both LLM servers are fresh: a prompt that is cached already is computed in another order."""
+    with running_llm("llama.cpp", tmp_path) as url, serving_program(documents, url) as service:
         apart = service.chat(QUESTION)[1]
     with serving_program(
         documents,
