@@ -3,6 +3,7 @@
 import hashlib
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,8 +45,14 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def version(self) -> str:
         """`name@digest`: two assistants with the same version answer by the same settings."""
-        digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:12]
-        return f"{self.name}@{digest}"
+        return _version(self)
+
+
+@cache
+def _version(assistant: Assistant) -> str:
+    """Every answer carries it, and it never changes."""
+    digest = hashlib.sha256(msgspec.json.encode(assistant, order="deterministic")).hexdigest()[:12]
+    return f"{assistant.name}@{digest}"
 
 
 class Assistants:

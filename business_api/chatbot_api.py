@@ -14,7 +14,17 @@ from business_api.exchange import Exchange, Message, Passage, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
 from business_api.sink import Sink
-from business_api.wire import EventStream, event, headers_of, page, read_json, tandem_object, unless_hung_up
+from business_api.wire import (
+    EventStream,
+    admitted,
+    event,
+    headers_of,
+    json_response,
+    page,
+    read_json,
+    tandem_object,
+    unless_hung_up,
+)
 
 HISTORY = 6
 """Earlier questions of a conversation that are sent along."""
@@ -50,7 +60,7 @@ class ChatbotApi:
 
     async def chat(self, request: Request) -> Response:
         """Answer one message of a conversation, as one JSON body or as server-sent events."""
-        caller = self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        caller = admitted(self.guard, request)
         asked = await read_json(request, _chat_messages, self.max_body_bytes)
         conversation = asked.conversation or new_id()
         earlier = await self._history(caller.tenant, conversation) if asked.conversation else ()
@@ -67,7 +77,7 @@ class ChatbotApi:
             return EventStream(started, _events(started), headers_of(started.exchange))
         async with started:
             body = await unless_hung_up(request, _whole(started))
-        return Response(body, media_type="application/json", headers=headers_of(started.exchange))
+        return json_response(body, headers_of(started.exchange))
 
     async def _history(self, tenant: str, conversation: str) -> tuple[Message, ...]:
         turns = await asyncio.to_thread(self._turns, tenant, conversation)
@@ -96,10 +106,10 @@ async def _events(started: Answer) -> AsyncIterator[bytes]:
     yield event(_closing(exchange), "answer")
 
 
-async def _whole(started: Answer) -> bytes:
+async def _whole(started: Answer) -> dict[str, Any]:
     async for _ in started:
         pass
-    return msgspec.json.encode({**_opening(started.exchange), **_closing(started.exchange)})
+    return {**_opening(started.exchange), **_closing(started.exchange)}
 
 
 def _opening(exchange: Exchange) -> dict[str, Any]:

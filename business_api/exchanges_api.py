@@ -12,7 +12,7 @@ from business_api.errors import UnknownExchange
 from business_api.exchange import Exchange, Outcome
 from business_api.guard import Guard
 from business_api.sink import Sink
-from business_api.wire import page, read_json
+from business_api.wire import admitted, json_response, page, read_json
 
 
 class Wanted(BaseModel):
@@ -32,6 +32,8 @@ class Feedback(msgspec.Struct, forbid_unknown_fields=True):
     comment: Annotated[str, msgspec.Meta(max_length=4000)] | None = None
 
 
+FRESH = {"Vary": "Accept", "Cache-Control": "no-store"}
+"""The page and its JSON share an address: neither may stand in for the other."""
 _feedback = msgspec.json.Decoder(Feedback)
 
 
@@ -55,10 +57,12 @@ class ExchangesApi:
         """The exchanges of this tenant, newest first; a page for browsers."""
         if _wants_page(request):
             return page("exchanges.html")
-        caller = self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        caller = admitted(self.guard, request)
         found = await asyncio.to_thread(self._listed, caller.tenant, wanted)
         shown = found[: wanted.limit]
-        return _json({"exchanges": shown, "next": shown[-1].id if len(found) > len(shown) else None})
+        return json_response(
+            {"exchanges": shown, "next": shown[-1].id if len(found) > len(shown) else None}, FRESH
+        )
 
     def _listed(self, tenant: str, wanted: Wanted) -> list[Any]:
         """One more than wanted, if there is: then there is a next page."""
@@ -69,9 +73,9 @@ class ExchangesApi:
         """One exchange with its passages, final prompt, answer and timings; a page for browsers."""
         if _wants_page(request):
             return page("exchanges.html")
-        caller = self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        caller = admitted(self.guard, request)
         found = await asyncio.to_thread(self._one, caller.tenant, exchange_id)
-        return _json({"id": found.id, **msgspec.to_builtins(found)})
+        return json_response({"id": found.id, **msgspec.to_builtins(found)}, FRESH)
 
     def _one(self, tenant: str, exchange_id: str) -> Exchange:
         self.sink.drain_now()
@@ -82,19 +86,14 @@ class ExchangesApi:
 
     async def feedback(self, exchange_id: str, request: Request) -> Response:
         """Keep what a reader thought of an answer."""
-        caller = self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        caller = admitted(self.guard, request)
         said = await read_json(request, _feedback, self.max_body_bytes)
         await asyncio.to_thread(self._one, caller.tenant, exchange_id)
         await asyncio.to_thread(
             self.sink.store.add_feedback, caller.tenant, exchange_id, said.rating, said.comment
         )
-        return _json({"exchange": exchange_id, "rating": said.rating})
+        return json_response({"exchange": exchange_id, "rating": said.rating}, FRESH)
 
 
 def _wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
-
-
-def _json(content: object) -> Response:
-    headers = {"Vary": "Accept", "Cache-Control": "no-store"}
-    return Response(msgspec.json.encode(content), media_type="application/json", headers=headers)

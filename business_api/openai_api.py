@@ -21,8 +21,10 @@ from business_api.ids import new_id
 from business_api.wire import (
     DONE,
     EventStream,
+    admitted,
     event,
     headers_of,
+    json_response,
     read_json,
     tandem_object,
     unless_hung_up,
@@ -67,7 +69,7 @@ class OpenAiApi:
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer a conversation, as one JSON body or as a stream of chunks."""
-        caller = self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        caller = admitted(self.guard, request)
         asked = await read_json(request, _chat_requests, self.max_body_bytes)
         question = Question(
             id=new_id(),
@@ -84,21 +86,21 @@ class OpenAiApi:
             return EventStream(started, _chunks(started, usage), headers_of(started.exchange))
         async with started:
             body = await unless_hung_up(request, _completion(started))
-        return Response(body, media_type="application/json", headers=headers_of(started.exchange))
+        return json_response(body, headers_of(started.exchange))
 
     async def models(self, request: Request) -> Response:
         """List the assistants."""
-        self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        admitted(self.guard, request)
         return JSONResponse({"object": "list", "data": [self._model(a) for a in self.parts.assistants]})
 
     async def model(self, name: str, request: Request) -> Response:
         """One assistant."""
-        self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        admitted(self.guard, request)
         return JSONResponse(self._model(self.parts.assistants.get(name)))
 
     async def embeddings(self, request: Request) -> Response:
         """Vectors of the model that the index is made with."""
-        self.guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+        admitted(self.guard, request)
         asked = await read_json(request, _embedding_requests, self.max_body_bytes)
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         self._check_embedding(asked, texts)
@@ -112,7 +114,7 @@ class OpenAiApi:
         size = sum(len(text.split()) for text in texts)
         usage = {"prompt_tokens": size, "total_tokens": size}
         content = {"object": "list", "data": rows, "model": self.embedder, "usage": usage}
-        return Response(msgspec.json.encode(content), media_type="application/json")
+        return json_response(content)
 
     def _check_embedding(self, asked: EmbeddingRequest, texts: list[str]) -> None:
         if asked.model != self.embedder:
@@ -135,10 +137,10 @@ class OpenAiApi:
         }
 
 
-async def _completion(started: Answer) -> bytes:
+async def _completion(started: Answer) -> dict[str, Any]:
     deltas = [delta async for delta in started]
     exchange = started.exchange
-    content = {
+    return {
         "id": f"chatcmpl-{exchange.id}",
         "object": "chat.completion",
         "created": int(exchange.at),
@@ -148,7 +150,6 @@ async def _completion(started: Answer) -> bytes:
         "usage": exchange.usage or {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
         "tandem": tandem_object(exchange),
     }
-    return msgspec.json.encode(content)
 
 
 def _choice(exchange: Exchange, deltas: list[Delta]) -> dict[str, Any]:

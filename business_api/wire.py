@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from business_api.answering import Answer
 from business_api.errors import BodyTooLarge, CallerGone, InvalidRequest, ServiceError, UnsupportedMediaType
 from business_api.exchange import Exchange
+from business_api.guard import Caller, Guard
 from business_api.ids import new_id
 
 T = TypeVar("T")
@@ -187,6 +188,16 @@ def tandem_object(exchange: Exchange) -> dict[str, Any]:
         "citations": exchange.citations,
         "timings_ms": {name: round(ms, 2) for name, ms in exchange.timings_ms.items()},
     }
+
+
+def admitted(guard: Guard, request: Request) -> Caller:
+    """Who asks, by the request's headers. Raises what Guard.admit raises."""
+    return guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+
+
+def json_response(content: object, headers: Mapping[str, str] | None = None) -> Response:
+    """Anything msgspec knows, as JSON."""
+    return Response(msgspec.json.encode(content), media_type="application/json", headers=dict(headers or {}))
 
 
 def page(name: str) -> FileResponse:
