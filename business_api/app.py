@@ -16,12 +16,14 @@ from business_api.chatbot_api import ChatbotApi
 from business_api.embedding import CachedEmbedder, open_embedder
 from business_api.errors import InvalidRequest, NotFound, ServiceError
 from business_api.exchanges_api import ExchangesApi
+from business_api.extracting import extract
 from business_api.guard import Guard
 from business_api.metrics import Metrics
 from business_api.openai_api import Embed, OpenAiApi
 from business_api.ops_api import OpsApi, Problem
 from business_api.prompting import Prompting, Template
 from business_api.retrieval import Retriever
+from business_api.rewriting import rewrite
 from business_api.settings import Settings
 from business_api.sink import Sink
 from business_api.transport import open_transport
@@ -73,9 +75,12 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         parts = Parts(
             assistants=assistants,
             check=guard.check,
+            rewrite=rewrite,
             retrieve=retriever.retrieve,
+            judge=lambda question, found, assistant: None,
             fill=prompting.fill,
             generate=upstream.generate,
+            extract=extract,
             record=metrics.counted(sink.record, frozenset(a.name for a in assistants)),
         )
         default = assistants.get(assistants.default).collection

@@ -11,31 +11,46 @@ import msgspec
 
 from business_api.errors import UnknownAssistant
 
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
 
 class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One way of answering: where to search, what to say to the LLM, what to do without passages.
 
-    `collection` None turns retrieval off: the assistant is a plain relay to the LLM.
-    `passages` is how many are given to the LLM, `candidates` how many each of dense and BM25 search brings.
-    `temperature` and `stop` (texts that end the answer) hold unless the request sets them.
-    `without_passages`: what happens when nothing was found. `when_retrieval_fails`: `refuse` answers 503,
-    `answer` answers without documents and says so in `degraded`.
+    `collection` None turns retrieval off: the assistant is a plain relay to the LLM. Every field is described
+    in docs/assistants-and-prompts.md, with what it was measured to bring in docs/evaluation.md.
     """
 
     name: str = ""
     description: str = ""
     collection: str | None = None
     template: str | None = None
+    # before retrieval
+    condense: bool = True
+    rewordings: Annotated[int, msgspec.Meta(ge=0, le=4)] = 0
+    hypothetical: bool = False
+    narrow_by: tuple[Literal["documents", "language", "tags", "date"], ...] = ()
+    # retrieval
     passages: Annotated[int, msgspec.Meta(ge=1)] = 4
     candidates: Annotated[int, msgspec.Meta(ge=1)] = 40
     fusion: Literal["rrf", "dbsf"] = "dbsf"
     dense_weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     bm25_weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    # after retrieval
+    duplicate_share: Fraction = 1.0
+    join_neighbours: bool = False
+    rerank: Annotated[int, msgspec.Meta(ge=0)] = 0
+    compress: bool = False
+    # what is said
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 256
     temperature: float | None = None
     stop: tuple[str, ...] = ()
+    support: Literal["off", "flag", "enforce"] = "flag"
+    abstain: Literal["never", "flag", "refuse"] = "never"
+    risk: Fraction = 0.2
     without_passages: Literal["abstain", "answer"] = "abstain"
     when_retrieval_fails: Literal["refuse", "answer"] = "refuse"
+    when_llm_fails: Literal["refuse", "extract"] = "refuse"
     suggestions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

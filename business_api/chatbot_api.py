@@ -10,9 +10,10 @@ from fastapi import APIRouter, Request, Response
 
 from business_api.answering import Answer, Parts, answer
 from business_api.errors import ServiceError
-from business_api.exchange import Exchange, Message, Passage, Question
+from business_api.exchange import Exchange, Message, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
+from business_api.passages import Passage
 from business_api.sink import Sink
 from business_api.wire import (
     EventStream,

@@ -8,7 +8,8 @@ citation carries the verbatim span of the passage that best supports its sentenc
 import re
 from collections.abc import Iterator, Sequence
 
-from business_api.exchange import Citation, Passage
+from business_api.exchange import Citation
+from business_api.passages import Passage
 
 MARKER = re.compile(r"\[(\d{1,3}(?:\s?,\s?\d{1,3}){0,4})\]")
 WIDE = re.compile(r"【(\d{1,3})[^】\n]{0,16}】")

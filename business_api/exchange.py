@@ -1,17 +1,18 @@
-"""The domain's words, and the three ports that the story of a request is told with.
+"""The domain's words, and the ports that the story of a request is told with.
 
-A *document* is cut into *chunks*; a chunk found by a question is a *passage*. An *exchange* is one question
-with all that happened to it: the only mutable thing here, with one owner, `answering`.
+A *document* is cut into *chunks*; a chunk found by a question is a *passage* (`passages`). An *exchange* is
+one question with all that happened to it: the only mutable thing here, with one owner, `answering`.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Protocol
 
 import msgspec
 
 from business_api.assistants import Assistant
+from business_api.passages import Candidate, Narrowing, Passage, Query
 
 CONTRACT = "1"
 """Version of the `tandem` object and of the exchange record; raised when a field changes its meaning."""
@@ -30,11 +31,19 @@ class Outcome(StrEnum):
 class Degradation(StrEnum):
     """What an answer had to do without."""
 
+    CONDENSE_FAILED = "condense_failed"
+    REWORDING_FAILED = "rewording_failed"
+    NARROWING_FAILED = "narrowing_failed"
     DENSE_UNAVAILABLE = "dense_unavailable"
     RETRIEVAL_UNAVAILABLE = "retrieval_unavailable"
+    RERANK_TIMEOUT = "rerank_timeout"
+    RERANK_UNAVAILABLE = "rerank_unavailable"
+    LOW_CONFIDENCE = "low_confidence"
+    EXTRACTIVE_ANSWER = "extractive_answer"
     PASSAGES_CUT = "passages_cut"
     HISTORY_CUT = "history_cut"
     UNKNOWN_MARKER = "unknown_marker"
+    UNSUPPORTED_CITATION = "unsupported_citation"
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,6 +70,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     conversation: str | None = None
     key: str | None = None
+    narrowing: Narrowing | None = None
+    explain: bool = False
 
     @property
     def text(self) -> str:
@@ -74,37 +85,37 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return "tools" not in self.sampling and format_.get("type") == "text"
 
 
-class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored piece of a document: `document_text[start:end] == text`, offsets in characters.
+class Rewritten(msgspec.Struct, frozen=True, kw_only=True):
+    """What a question became before retrieval, milliseconds per stage."""
 
-    `document` is the document's stable id (its path relative to the ingested folder), `heading` the path of
-    headings above the chunk, `number` its position in the document from 0.
-    """
-
-    id: str
-    document: str
-    title: str
-    heading: tuple[str, ...] = ()
-    number: int
-    start: int
-    end: int
-    text: str
-
-
-class Passage(msgspec.Struct, frozen=True):
-    """A chunk as one question found it; `score` is the fusion's, comparable only within one answer."""
-
-    chunk: Chunk
-    score: float
+    query: Query
+    timings_ms: dict[str, float] = {}
+    degraded: tuple[Degradation, ...] = ()
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What retrieval brings: passages best first, the index they came from, milliseconds per stage."""
+    """What retrieval brings: passages best first, the index they came from, milliseconds per stage.
+
+    `candidates` are all that the searches brought, in the order they ended up in.
+    """
 
     passages: tuple[Passage, ...]
     index: str
     timings_ms: dict[str, float]
+    candidates: tuple[Candidate, ...] = ()
     degraded: tuple[Degradation, ...] = ()
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """How probable it is that the passages answer the question, and from where on we say that they do."""
+
+    probability: float
+    threshold: float
+
+    @property
+    def answerable(self) -> bool:
+        """Whether the passages are taken to answer the question."""
+        return self.probability >= self.threshold
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,8 +185,17 @@ class Generation(Protocol):
         """Stop the LLM if it is still running. Harmless when it has ended."""
 
 
-Retrieve = Callable[[str, str, Assistant], Awaitable[Found]]
-"""(text, tenant, assistant) -> Found. Raises RetrievalUnavailable."""
+Rewrite = Callable[[Question, Assistant], Awaitable[Rewritten]]
+"""(question, assistant) -> Rewritten. What fails is left out and named in `degraded`: nothing is raised."""
+
+Retrieve = Callable[[Query, str, Assistant], Awaitable[Found]]
+"""(query, tenant, assistant) -> Found. Raises RetrievalUnavailable."""
+
+Judge = Callable[[str, Found, Assistant], Judgement | None]
+"""(question by itself, found, assistant) -> Judgement, None when the assistant never abstains."""
+
+Extract = Callable[[str, Sequence[Passage]], str]
+"""(question by itself, passages) -> the sentences that answer best, verbatim with markers; "" for none."""
 
 Generate = Callable[[Prompt, Mapping[str, Any], str], Awaitable[Generation]]
 """(prompt, sampling, request id) -> Generation, once the first content is there.
@@ -191,7 +211,10 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     at: float = msgspec.field(default_factory=time.time)
     contract: str = msgspec.field(default_factory=lambda: CONTRACT)  # a default would be left out of records
     outcome: Outcome | None = None
+    query: Query | None = None
     passages: tuple[Passage, ...] = ()
+    explained: tuple[Candidate, ...] = ()
+    judgement: Judgement | None = None
     prompt: Prompt | None = None
     answer: str = ""
     tool_calls: list[dict[str, Any]] = []

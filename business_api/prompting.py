@@ -17,7 +17,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from business_api.assistants import Assistant
 from business_api.errors import PromptTooLong
-from business_api.exchange import Degradation, Message, Passage, Prompt, Question
+from business_api.exchange import Degradation, Message, Prompt, Question
+from business_api.passages import Passage
 
 MESSAGE_TOKENS = 8
 """Tokens that a chat template adds around a message: generous for ChatML and Llama 3."""

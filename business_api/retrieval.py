@@ -1,80 +1,121 @@
-"""Retrieval: from a question to the passages that may answer it."""
+"""Retrieval: from a query to the passages that may answer it. embed -> search -> fuse -> sift -> rerank."""
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from business_api.assistants import Assistant
 from business_api.embedding import Embedder
 from business_api.errors import RetrievalUnavailable
-from business_api.exchange import Degradation, Found, Passage
-from business_api.vector_store import Hits, VectorStore
+from business_api.exchange import Degradation, Found
+from business_api.fusion import fuse
+from business_api.passages import Candidate, Passage, Query
+from business_api.reranking import Reranker
+from business_api.sifting import joined, ranked_again, sifted
+from business_api.vector_store import Hits, VectorStore, Wording
 
-TIMES = 3
-"""So many times the passages wanted are asked for: some stand in for duplicates."""
+
+@dataclass
+class _Course:
+    """What one retrieval has taken and lost so far."""
+
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    degraded: list[Degradation] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings_ms[name] = (time.perf_counter() - began) * 1000
 
 
 @dataclass(frozen=True)
 class Retriever:
-    """Embeds the question, searches the assistant's collection, keeps the best. Deadlines in seconds."""
+    """Embeds the query, searches the assistant's collection, keeps the best. Deadlines in seconds."""
 
     stores: Mapping[str, VectorStore]
     embedder: Embedder
     embed_deadline: float
     search_deadline: float
+    reranker: Reranker | None = None
+    rerank_deadline: float = 0.5
 
-    async def retrieve(self, text: str, tenant: str, assistant: Assistant) -> Found:
+    async def retrieve(self, query: Query, tenant: str, assistant: Assistant) -> Found:
         """The tenant's best passages, no text twice.
 
-        Without a vector in time the words alone are searched, and `degraded` says so. Raises
-        RetrievalUnavailable when the store fails or is late.
+        Without a vector in time the words alone are searched, without a reranker in time the order is the
+        fusion's; `degraded` says so. Raises RetrievalUnavailable when the store fails or is late.
         """
-        timings: dict[str, float] = {}
-        began = time.perf_counter()
-        vector = await self._embed(text) if assistant.dense_weight > 0 else None
-        embedded = time.perf_counter()
-        hits = await self._search(text, vector, tenant, assistant)
-        timings["embed"] = (embedded - began) * 1000
-        timings["search"] = (time.perf_counter() - embedded) * 1000
-        missing = vector is None and assistant.dense_weight > 0
+        course = _Course()
+        with course.stage("embed"):
+            wordings = await self._wordings(query, assistant, course)
+        with course.stage("search"):
+            hits = await self._search(wordings, query, tenant, assistant)
+            weights = (assistant.dense_weight, assistant.bm25_weight)
+            candidates = fuse(hits.dense, hits.bm25, assistant.fusion, weights)
+        if assistant.rerank and self.reranker is not None:
+            with course.stage("rerank"):
+                candidates = await self._reranked(self.reranker, query, candidates, assistant.rerank, course)
+        candidates = sifted(candidates, assistant.passages, assistant.duplicate_share)
         return Found(
-            passages=_distinct(hits.passages)[: assistant.passages],
+            passages=joined(candidates) if assistant.join_neighbours else _kept(candidates),
             index=hits.index,
-            timings_ms=timings,
-            degraded=(Degradation.DENSE_UNAVAILABLE,) if missing else (),
+            timings_ms=course.timings_ms,
+            candidates=tuple(candidates),
+            degraded=tuple(course.degraded),
         )
 
-    async def _embed(self, text: str) -> Sequence[float] | None:
+    async def _wordings(self, query: Query, assistant: Assistant, course: _Course) -> list[Wording]:
+        """Each text of the query with its vector; the first one's may be that of the hypothetical answer."""
+        words = query.texts if assistant.bm25_weight > 0 else [""] * len(query.texts)
+        if assistant.dense_weight == 0:
+            return [Wording(text) for text in words]
+        meant = [query.hypothetical or query.text, *query.texts[1:]]
         try:
             async with asyncio.timeout(self.embed_deadline):
-                vector: list[float] = (await self.embedder.embed([text]))[0].tolist()
+                # one by one: that is how the embedder knows that a person waits
+                vectors = await asyncio.gather(*(self.embedder.embed([text]) for text in meant))
         except (RetrievalUnavailable, TimeoutError):
-            return None
-        return vector
+            course.degraded.append(Degradation.DENSE_UNAVAILABLE)
+            return [Wording(text) for text in query.texts]
+        return [Wording(text, vector[0].tolist()) for text, vector in zip(words, vectors, strict=True)]
 
     async def _search(
-        self, text: str, vector: Sequence[float] | None, tenant: str, assistant: Assistant
+        self, wordings: Sequence[Wording], query: Query, tenant: str, assistant: Assistant
     ) -> Hits:
         assert assistant.collection is not None
+        store = self.stores[assistant.collection]
         try:
             async with asyncio.timeout(self.search_deadline):
-                return await self.stores[assistant.collection].search(
-                    tenant,
-                    text=text,
-                    vector=vector,
-                    candidates=assistant.candidates,
-                    limit=assistant.passages * TIMES,
-                    fusion=assistant.fusion,
-                    weights=(assistant.dense_weight, assistant.bm25_weight),
+                return await store.search(
+                    tenant, wordings, candidates=assistant.candidates, narrowing=query.narrowing
                 )
         except TimeoutError as exc:
             raise RetrievalUnavailable("the documents could not be searched in time") from exc
 
+    async def _reranked(
+        self, reranker: Reranker, query: Query, candidates: list[Candidate], most: int, course: _Course
+    ) -> list[Candidate]:
+        texts = [candidate.chunk.text for candidate in candidates[:most]]
+        try:
+            async with asyncio.timeout(self.rerank_deadline):
+                scores = await reranker.score(query.text, texts)
+        except TimeoutError:
+            course.degraded.append(Degradation.RERANK_TIMEOUT)
+        except RetrievalUnavailable:
+            course.degraded.append(Degradation.RERANK_UNAVAILABLE)
+        else:
+            return ranked_again(candidates, scores)
+        return candidates
 
-def _distinct(passages: Sequence[Passage]) -> tuple[Passage, ...]:
-    """Each text once, where it stands best."""
-    best: dict[str, Passage] = {}
-    for passage in passages:
-        best.setdefault(passage.chunk.text, passage)
-    return tuple(best.values())
+
+def _kept(candidates: Sequence[Candidate]) -> tuple[Passage, ...]:
+    return tuple(Passage(one.chunk, _score(one)) for one in candidates if one.fate == "kept")
+
+
+def _score(candidate: Candidate) -> float:
+    return candidate.score if candidate.rerank_score is None else candidate.rerank_score

@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from business_api.exchange import Chunk, Exchange, Message, Outcome, Passage, Prompt, Question, Usage
+from business_api.exchange import Exchange, Message, Outcome, Prompt, Question, Usage
 from business_api.ids import new_id
+from business_api.passages import Chunk, Passage
 from business_api.settings import Settings
 from business_api.sink import Sink
 

@@ -12,7 +12,8 @@ import numpy as np
 import uvicorn
 
 from business_api.assistants import Assistant
-from business_api.exchange import Chunk, Degradation, Exchange, Found, Passage
+from business_api.exchange import Degradation, Exchange, Found, Judgement
+from business_api.passages import Chunk, Passage, Query
 from tests.fake_llm import FakeLlm, Heard
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FakeLlm",
+    "FixedJudge",
     "FixedShelf",
     "Heard",
     "LetterEmbedder",
@@ -53,14 +55,28 @@ class FixedShelf:
     index: str = "kb__v1_letters@1"
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
-    async def retrieve(self, text: str, tenant: str, assistant: Assistant) -> Found:
+    async def retrieve(self, query: Query, tenant: str, assistant: Assistant) -> Found:
         """The passages, at most as many as the assistant wants; raises `error` if there is one."""
-        self.asked.append((text, tenant, assistant.name))
+        self.asked.append((query.text, tenant, assistant.name))
         if self.error is not None:
             raise self.error
         kept = self.passages[: assistant.passages]
         timings = {"embed": 0.1, "search": 0.2}
         return Found(passages=kept, index=self.index, timings_ms=timings, degraded=self.degraded)
+
+
+@dataclass
+class FixedJudge:
+    """A Judge that always says the same: a probability, or None for an assistant that never abstains."""
+
+    probability: float | None = None
+    threshold: float = 0.5
+    asked: list[str] = field(default_factory=list)
+
+    def judge(self, question: str, found: Found, assistant: Assistant) -> Judgement | None:
+        """The judgement; remembers the question."""
+        self.asked.append(question)
+        return None if self.probability is None else Judgement(self.probability, self.threshold)
 
 
 @dataclass

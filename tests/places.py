@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from business_api.exchange import Chunk
+from business_api.passages import Chunk
 from business_api.vector_store import Generations, Point
 from business_api.vector_store.collection import Collection
 from business_api.vector_store.edge import EdgeCollection

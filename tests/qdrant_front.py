@@ -82,17 +82,9 @@ def _points(app: FastAPI, client: AsyncQdrantClient) -> None:
 
 
 def _searches(app: FastAPI, client: AsyncQdrantClient) -> None:
-    @app.post("/collections/{name}/points/query")
-    async def query(name: str, asked: models.QueryRequest) -> Any:
-        found = await client.query_points(
-            name,
-            query=asked.query,
-            prefetch=asked.prefetch,
-            query_filter=asked.filter,
-            limit=asked.limit or 10,
-            with_payload=asked.with_payload or False,
-        )
-        return _answer(found)
+    @app.post("/collections/{name}/points/query/batch")
+    async def query(name: str, asked: models.QueryRequestBatch) -> Any:
+        return _answer(await client.query_batch_points(name, asked.searches))
 
     @app.post("/collections/{name}/points/scroll")
     async def scroll(name: str, asked: models.ScrollRequest) -> Any:

@@ -10,13 +10,15 @@ from business_api.answering import Parts
 from business_api.app import Wired, create_app, watching
 from business_api.assistants import Assistant, Assistants
 from business_api.exchange import Exchange
+from business_api.extracting import extract
 from business_api.guard import Guard
 from business_api.prompting import Prompting, Template
+from business_api.rewriting import rewrite
 from business_api.settings import ROOT, GuardSettings, LlmSettings, Settings
 from business_api.sink import Sink
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
-from tests.fakes import FakeLlm, FixedShelf, LetterEmbedder, passage, serving
+from tests.fakes import FakeLlm, FixedJudge, FixedShelf, LetterEmbedder, passage, serving
 
 PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
 TEMPLATE = "answer_with_markers/v1"
@@ -47,6 +49,7 @@ def running_stack(
     llm: FakeLlm | None = None,
     shelf: FixedShelf | None = None,
     llm_settings: LlmSettings | None = None,
+    judge: FixedJudge | None = None,
     **guard_fields: Any,
 ) -> Iterator[Stack]:
     """Serve it; everything is closed at the end. `guard_fields` are GuardSettings'."""
@@ -64,9 +67,12 @@ def running_stack(
     parts = Parts(
         assistants=assistants,
         check=guard.check,
+        rewrite=rewrite,
         retrieve=shelf.retrieve,
+        judge=(judge or FixedJudge()).judge,
         fill=Prompting({TEMPLATE: Template.load(ROOT / "prompts", TEMPLATE)}, 2048, 3.0).fill,
         generate=upstream.generate,
+        extract=extract,
         record=metrics.counted(sink.record, frozenset(a.name for a in assistants)),
     )
     embedder = LetterEmbedder()

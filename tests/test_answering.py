@@ -15,11 +15,13 @@ from business_api.errors import (
     UpstreamUnavailable,
 )
 from business_api.exchange import Degradation, Exchange, Message, Outcome, Question
+from business_api.extracting import extract
 from business_api.prompting import Prompting, Template
+from business_api.rewriting import rewrite
 from business_api.settings import ROOT, LlmSettings
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
-from tests.fakes import FakeLlm, FixedShelf, Notebook, eventually, passage
+from tests.fakes import FakeLlm, FixedJudge, FixedShelf, Notebook, eventually, passage
 
 TEMPLATE = "answer_with_markers/v1"
 PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
@@ -28,9 +30,16 @@ PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/po
 class Stage:
     """The story with a scripted LLM, a fixed shelf and a notebook."""
 
-    def __init__(self, llm: FakeLlm | None = None, shelf: FixedShelf | None = None, **assistant: Any) -> None:
+    def __init__(
+        self,
+        llm: FakeLlm | None = None,
+        shelf: FixedShelf | None = None,
+        judge: FixedJudge | None = None,
+        **assistant: Any,
+    ) -> None:
         self.llm = llm or FakeLlm("It listens on port 8001 [1].")
         self.shelf = shelf or FixedShelf((PORTS,))
+        self.judge = judge or FixedJudge()
         self.notebook = Notebook()
         self.upstream = Upstream(InProcess(self.llm), LlmSettings())
         fields = {"name": "tandem", "collection": "kb", "template": TEMPLATE, **assistant}
@@ -38,9 +47,12 @@ class Stage:
         self.parts = Parts(
             assistants=Assistants([Assistant(**fields), Assistant(name="plain")]),
             check=self.check,
+            rewrite=rewrite,
             retrieve=self.shelf.retrieve,
+            judge=self.judge.judge,
             fill=prompting.fill,
             generate=self.upstream.generate,
+            extract=extract,
             record=self.notebook.record,
         )
 

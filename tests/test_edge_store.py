@@ -12,7 +12,7 @@ import pytest
 from business_api.settings import Settings
 from business_api.vector_store import ForeignHit, StoreLocked, open_store
 from business_api.vector_store.collection import Row
-from business_api.vector_store.points import chunk_point, passage_of
+from business_api.vector_store.points import chunk_point, passages_of
 from tests.places import chunk, embedded, ingest, points
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,6 +136,7 @@ async def test_a_hit_of_another_tenant_is_never_turned_into_a_passage() -> None:
     [point] = await points([chunk("a.md", "secret")])
     row = Row(chunk_point("acme", 1, point).payload)
 
-    assert passage_of(row, "acme").chunk.text == "secret"
+    assert [found.chunk.text for found in passages_of([row], "acme", 1)] == ["secret"]
+    assert passages_of([row], "acme", 0) == ()
     with pytest.raises(ForeignHit):
-        passage_of(row, "evil")
+        passages_of([row], "evil", 1)

@@ -11,6 +11,7 @@ import pytest
 from business_api.assistants import Assistant
 from business_api.errors import RetrievalUnavailable
 from business_api.exchange import Exchange, Question
+from business_api.passages import Query
 from tests.fakes import FakeLlm, FixedShelf, LetterEmbedder, Notebook, eventually, passage, serving
 
 MESSAGES: Any = [{"role": "user", "content": "which port"}]
@@ -201,11 +202,11 @@ def test_an_app_that_does_not_start_is_told_at_once() -> None:
 
 async def test_a_shelf_gives_what_the_assistant_wants_and_fails_on_demand() -> None:
     shelf = FixedShelf((passage("one"), passage("two")))
-    found = await shelf.retrieve("q", "t", Assistant(name="a", passages=1))
+    found = await shelf.retrieve(Query(("q",)), "t", Assistant(name="a", passages=1))
     assert [p.chunk.text for p in found.passages] == ["one"]
     shelf.error = RetrievalUnavailable("down")
     with pytest.raises(RetrievalUnavailable):
-        await shelf.retrieve("q", "t", Assistant(name="a"))
+        await shelf.retrieve(Query(("q",)), "t", Assistant(name="a"))
     assert shelf.asked == [("q", "t", "a")] * 2
 
 

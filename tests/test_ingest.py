@@ -7,7 +7,7 @@ import pytest
 from business_api.errors import InvalidRequest, RetrievalUnavailable
 from business_api.ingest import Summary, ingest
 from business_api.settings import Settings
-from business_api.vector_store import VectorStore, open_store
+from business_api.vector_store import VectorStore, Wording, open_store
 from tests.samples.documents import pdf
 from tests.samples.embedder import SampleEmbedder
 from tests.samples.memory_store import MemoryStore
@@ -46,10 +46,8 @@ async def texts(store: VectorStore) -> set[str]:
     """All that readers can find."""
     if isinstance(store, MemoryStore):
         return {point.chunk.text for point in store.published.values()}
-    found = await store.search(
-        "default", text="", vector=[1.0] * 32, candidates=1000, limit=1000, fusion="rrf", weights=(1.0, 0.0)
-    )
-    return {passage.chunk.text for passage in found.passages}
+    found = await store.search("default", [Wording("", [1.0] * 32)], candidates=1000)
+    return {passage.chunk.text for hits in found.dense for passage in hits}
 
 
 async def test_what_was_ingested_can_be_found_with_its_place(store: VectorStore, docs: Path) -> None:

@@ -8,8 +8,7 @@ from qdrant_client import AsyncQdrantClient
 
 from business_api.errors import RetrievalUnavailable
 from business_api.settings import Settings, StoreSettings
-from business_api.vector_store import Generations, VectorStore, open_store
-from business_api.vector_store.collection import Fusion
+from business_api.vector_store import Generations, VectorStore, Wording, open_store
 from tests.fakes import LetterEmbedder, serving
 from tests.places import chunk, embedded, ingest, points
 from tests.qdrant_front import front
@@ -87,24 +86,15 @@ async def test_both_engines_find_the_same_passages_with_the_same_scores(tmp_path
         for turn in range(24):
             text = " ".join(dice.sample(words, 4))
             vector = (await embedder.embed([text]))[0].tolist() if turn % 4 else None
-            weights = dice.choice([(1.0, 1.0), (2.0, 1.0), (1.0, 3.0)])
-            fusion: Fusion = "rrf" if turn % 2 else "dbsf"
-            edge, oracle = [
-                await store.search(
-                    "acme",
-                    text=text,
-                    vector=vector,
-                    candidates=30,
-                    limit=10,
-                    fusion=fusion,
-                    weights=weights,
-                )
-                for store in stores
-            ]
-            assert len(edge.passages) == 10
-            expected = pytest.approx([p.score for p in oracle.passages], abs=1e-5)
-            assert [p.score for p in edge.passages] == expected
-            assert {p.chunk.id for p in edge.passages} == {p.chunk.id for p in oracle.passages}
+            wordings = [Wording(text, vector), Wording(dice.choice(words))]
+            edge, oracle = [await store.search("acme", wordings, candidates=10) for store in stores]
+            assert len(edge.dense) == len(oracle.dense) == (turn % 4 > 0)
+            assert len(edge.bm25) == len(oracle.bm25) == 2
+            for ours, theirs in zip([*edge.dense, *edge.bm25], [*oracle.dense, *oracle.bm25], strict=True):
+                assert ours
+                expected = pytest.approx([p.score for p in theirs], abs=1e-5)
+                assert [p.score for p in ours] == expected
+                assert {p.chunk.id for p in ours} == {p.chunk.id for p in theirs}
             assert edge.index.endswith("@1")
         for store in stores:
             await store.aclose()

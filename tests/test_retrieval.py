@@ -13,6 +13,7 @@ from business_api.assistants import Assistant
 from business_api.embedding import CachedEmbedder, open_embedder
 from business_api.errors import RetrievalUnavailable
 from business_api.exchange import Degradation, Found
+from business_api.passages import Query
 from business_api.retrieval import Retriever
 from business_api.settings import Settings
 from business_api.vector_store import Generations, Point
@@ -52,7 +53,7 @@ async def retrieve(
     store: Any, text: str, embedder: Any = None, assistant: Assistant = ASSISTANT, deadline: float = 5.0
 ) -> Found:
     retriever = Retriever({"kb": store}, embedder or LetterEmbedder(), deadline, deadline)
-    return await retriever.retrieve(text, "acme", assistant)
+    return await retriever.retrieve(Query((text,)), "acme", assistant)
 
 
 async def test_passages_come_best_first_with_the_index_and_the_times(store: Generations) -> None:
@@ -114,7 +115,7 @@ async def test_a_store_that_fails_is_unavailable(store: Generations) -> None:
 
 async def test_a_store_that_is_late_is_unavailable() -> None:
     class Late:
-        async def search(self, tenant: str, **how: Any) -> None:
+        async def search(self, tenant: str, wordings: Any, **how: Any) -> None:
             await asyncio.sleep(60)
 
     with pytest.raises(RetrievalUnavailable, match="in time"):
@@ -128,7 +129,7 @@ async def test_each_assistant_searches_its_own_collection(tmp_path: Path) -> Non
         await ingest(two, {"two.md": "the text"})
         retriever = Retriever({"one": one, "two": two}, LetterEmbedder(), 5.0, 5.0)
         for name in ("one", "two"):
-            found = await retriever.retrieve("the text", "acme", Assistant(collection=name))
+            found = await retriever.retrieve(Query(("the text",)), "acme", Assistant(collection=name))
             assert [passage.chunk.document for passage in found.passages] == [f"{name}.md"]
         await one.aclose()
         await two.aclose()

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from business_api.exchange import Passage
-from business_api.vector_store import Generations
+from business_api.fusion import fuse
+from business_api.passages import Passage
+from business_api.vector_store import Generations, Wording
 from tests.fakes import LetterEmbedder
 from tests.places import Open, embedded
 from tests.qdrant_places import in_memory, on_a_server, over_http
@@ -35,8 +36,11 @@ async def store(open_: Open) -> AsyncIterator[Generations]:
 async def find(store: Generations, text: str, tenant: str = "acme", **how: Any) -> list[Passage]:
     """What a hybrid search finds, dense by letters and BM25 by words."""
     vector = (await LetterEmbedder().embed([text]))[0].tolist()
-    usual = {"vector": vector, "candidates": 20, "limit": 10, "fusion": "dbsf", "weights": (1.0, 1.0)}
-    return list((await store.search(tenant, text=text, **usual | how)).passages)
+    wording = Wording(text, how.pop("vector", vector))
+    fusion, weights = how.pop("fusion", "dbsf"), how.pop("weights", (1.0, 1.0))
+    hits = await store.search(tenant, [wording], **{"candidates": 20} | how)
+    fused = fuse(hits.dense, hits.bm25, fusion, weights)
+    return [Passage(one.chunk, one.score) for one in fused if one.score > 0][:10]
 
 
 async def found(store: Generations, text: str, tenant: str = "acme", **how: Any) -> list[str]:

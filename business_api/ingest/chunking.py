@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-from business_api.exchange import Chunk
 from business_api.ingest.outline import Section, outline
 from business_api.ingest.reading import Text
+from business_api.passages import Chunk
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from business_api.exchange import Exchange, Message, Passage, Prompt
+from business_api.exchange import Exchange, Message, Prompt
+from business_api.passages import Passage
 
 Content = Literal["on", "redacted", "off"]
 Change = Callable[[str], str]

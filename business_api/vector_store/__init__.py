@@ -4,9 +4,10 @@ from business_api.vector_store.collection import IndexMismatch, StoreLocked
 from business_api.vector_store.generations import Generations
 from business_api.vector_store.opening import open_store
 from business_api.vector_store.points import ForeignHit
-from business_api.vector_store.protocol import Hits, Point, StoredDocument, VectorStore
+from business_api.vector_store.protocol import EVERYTHING, Hits, Point, StoredDocument, VectorStore, Wording
 
 __all__ = [
+    "EVERYTHING",
     "ForeignHit",
     "Generations",
     "Hits",
@@ -15,5 +16,6 @@ __all__ = [
     "StoreLocked",
     "StoredDocument",
     "VectorStore",
+    "Wording",
     "open_store",
 ]

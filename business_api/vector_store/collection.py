@@ -6,19 +6,16 @@ Knows nothing of tenants, generations or documents: that is `generations`.
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 DENSE = "dense"
 BM25 = "bm25"
-RRF_K = 60
-KEYWORDS = ("document", "record_of", "writer")
-INTEGERS = ("since", "until")
+KEYWORDS = ("document", "record_of", "writer", "language", "tags")
+INTEGERS = ("since", "until", "date")
 TENANT = "tenant"
 NAMESPACE = uuid.UUID("0b5d6a1e-7c3f-5a44-9e0d-5f4f0c2f6b11")
-
-Fusion = Literal["rrf", "dbsf"]
 
 
 class IndexMismatch(ValueError):
@@ -89,30 +86,8 @@ class Row(msgspec.Struct, frozen=True):
     score: float = 0.0
 
 
-class Branch(msgspec.Struct, frozen=True):
-    """One search of a hybrid query: the vector, the name of its field, what it counts in the fusion."""
-
-    using: Literal["dense", "bm25"]
-    vector: Sequence[float] | Sparse
-    weight: float
-
-
-class Hybrid(msgspec.Struct, frozen=True):
-    """One query: every branch brings `candidates`, `where` holds for all of them, the best `limit` stay.
-
-    `weighted` asks for a fusion that multiplies each branch's normalised scores by its weight.
-    """
-
-    where: Where
-    branches: tuple[Branch, ...]
-    candidates: int
-    limit: int
-    fusion: Fusion
-
-    @property
-    def weighted(self) -> bool:
-        """Whether DBSF needs weights, which it does not have by itself."""
-        return self.fusion == "dbsf" and any(branch.weight != 1.0 for branch in self.branches)
+Vector = Sequence[float] | Sparse
+"""What is searched by: a dense vector or the words of a question."""
 
 
 class Collection(Protocol):
@@ -127,8 +102,13 @@ class Collection(Protocol):
     async def get(self, point: str) -> Mapping[str, Any] | None:
         """The payload of the point with this id."""
 
-    async def hybrid(self, query: Hybrid) -> list[Row]:
-        """The best points, best first; equal scores in any order."""
+    async def nearest(
+        self, vectors: Sequence[Vector], where: Where, *, corpus: Where, limit: int
+    ) -> list[list[Row]]:
+        """For each vector the best points, best first, all in one call; equal scores in any order.
+
+        `corpus` are the points among which a word's rarity is counted.
+        """
 
     async def rows(self, where: Where, fields: Sequence[str]) -> list[Row]:
         """All points that match, with these payload fields, in any order."""

@@ -19,15 +19,15 @@ import qdrant_edge as edge
 
 from business_api.errors import RetrievalUnavailable
 from business_api.vector_store.collection import (
-    Hybrid,
     NewPoint,
     Row,
     StoreLocked,
+    Vector,
     Where,
     check_model,
     physical_name,
 )
-from business_api.vector_store.edge_query import filter_of, indexes, layout, point_of, request_of
+from business_api.vector_store.edge_query import filter_of, indexes, layout, point_of, requests_of
 
 UPSERT_BATCH = 32
 PAGE = 256
@@ -77,10 +77,13 @@ class EdgeCollection:
         found = await self._call(lambda: self._shard.retrieve([point], True, False))
         return found[0].payload if found else None
 
-    async def hybrid(self, query: Hybrid) -> list[Row]:
-        """The best points, best first; equal scores in any order."""
-        request = request_of(query)
-        return [Row(p.payload or {}, p.score) for p in await self._call(lambda: self._shard.query(request))]
+    async def nearest(
+        self, vectors: Sequence[Vector], where: Where, *, corpus: Where, limit: int
+    ) -> list[list[Row]]:
+        """For each vector the best points, best first; equal scores in any order."""
+        request = requests_of(vectors, where, corpus, limit)
+        found = await self._call(lambda: self._shard.query_batch(request))
+        return [[Row(point.payload or {}, point.score) for point in points] for points in found]
 
     async def rows(self, where: Where, fields: Sequence[str]) -> list[Row]:
         """All points that match, read page by page."""

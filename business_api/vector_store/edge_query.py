@@ -10,17 +10,15 @@ from business_api.vector_store.collection import (
     DENSE,
     INTEGERS,
     KEYWORDS,
-    RRF_K,
     TENANT,
     Above,
     AtMost,
-    Branch,
     Condition,
-    Hybrid,
     Is,
     NewPoint,
     OneOf,
     Sparse,
+    Vector,
     Where,
 )
 
@@ -70,37 +68,24 @@ def point_of(point: NewPoint) -> edge.Point:
     return edge.Point(point.id, vectors, point.payload)
 
 
-def request_of(query: Hybrid) -> edge.QueryRequest:
-    """One request; a weighted DBSF is a sum over branches that are normalised each by itself."""
-    where = filter_of(query.where)
-    branches = [_branch(branch, query.candidates, where) for branch in query.branches]
-    fusion: Any = edge.Fusion.Dbsf()
-    if query.fusion == "rrf":
-        fusion = edge.Fusion.Rrf(RRF_K, [branch.weight for branch in query.branches])
-    if query.weighted:
-        branches = [
-            edge.Prefetch(query.candidates, query=fusion, prefetches=[one], filter=where) for one in branches
-        ]
-        fusion = _weighted_sum(query.branches)
-    return edge.QueryRequest(
-        query.limit, query=fusion, prefetches=branches, filter=where, with_payload=True, with_vector=False
-    )
-
-
-def _branch(branch: Branch, candidates: int, where: edge.Filter) -> edge.Prefetch:
-    if isinstance(branch.vector, Sparse):
-        sparse = edge.SparseVector(branch.vector.indices, branch.vector.values)
-        nearest = edge.Query.Nearest(sparse, using=branch.using)
-        params = edge.SearchParams(idf=edge.IdfParams(corpus=where))
-        return edge.Prefetch(candidates, query=nearest, filter=where, params=params)
-    nearest = edge.Query.Nearest([float(x) for x in branch.vector], using=branch.using)
-    return edge.Prefetch(candidates, query=nearest, filter=where)
-
-
-def _weighted_sum(branches: Sequence[Branch]) -> edge.Formula:
-    scores = [f"$score[{place}]" for place in range(len(branches))]
-    terms = [
-        edge.Expression.Mult([edge.Expression.Constant(branch.weight), edge.Expression.Variable(score)])
-        for branch, score in zip(branches, scores, strict=True)
+def requests_of(vectors: Sequence[Vector], where: Where, corpus: Where, limit: int) -> edge.QueryBatchRequest:
+    """One request for all vectors."""
+    params = edge.SearchParams(idf=edge.IdfParams(corpus=filter_of(corpus)))
+    requests = [
+        edge.QueryRequest(
+            limit,
+            query=_nearest(vector),
+            filter=filter_of(where),
+            params=params if isinstance(vector, Sparse) else None,
+            with_payload=True,
+            with_vector=False,
+        )
+        for vector in vectors
     ]
-    return edge.Formula(edge.Expression.Sum(terms), dict.fromkeys(scores, 0.0))
+    return edge.QueryBatchRequest(requests)
+
+
+def _nearest(vector: Vector) -> Any:
+    if isinstance(vector, Sparse):
+        return edge.Query.Nearest(edge.SparseVector(vector.indices, vector.values), using=BM25)
+    return edge.Query.Nearest([float(x) for x in vector], using=DENSE)

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from business_api.exchange import Chunk, Passage
+from business_api.passages import Chunk, Narrowing, Passage
 from business_api.vector_store.collection import (
     NAMESPACE,
     TENANT,
     Above,
     AtMost,
-    Branch,
+    Condition,
     Is,
     NewPoint,
+    OneOf,
     Row,
     Sparse,
     Where,
@@ -36,8 +37,29 @@ class ForeignHit(RuntimeError):
 
 
 def visible(tenant: str, generation: int) -> Where:
-    """THE filter of every read: this tenant's points, as they are in this generation."""
-    return (Is(TENANT, tenant), AtMost("since", generation), Above("until", generation))
+    """Conditions of this tenant's points, as they are in this generation."""
+    return (*belonging(tenant), AtMost("since", generation), Above("until", generation))
+
+
+def belonging(tenant: str) -> Where:
+    """THE condition of every read: this tenant's points."""
+    return (Is(TENANT, tenant),)
+
+
+def narrowed(narrowing: Narrowing) -> Where:
+    """Conditions that are added to those of every read, never put in their place."""
+    conditions: list[Condition] = []
+    if narrowing.documents:
+        conditions.append(OneOf("document", narrowing.documents))
+    if narrowing.language:
+        conditions.append(Is("language", narrowing.language))
+    if narrowing.tags:
+        conditions.append(OneOf("tags", narrowing.tags))
+    if narrowing.after:
+        conditions.append(Above("date", narrowing.after.toordinal() - 1))
+    if narrowing.before:
+        conditions.append(AtMost("date", narrowing.before.toordinal()))
+    return tuple(conditions)
 
 
 def chunk_point(tenant: str, generation: int, point: Point) -> NewPoint:
@@ -58,6 +80,13 @@ def chunk_point(tenant: str, generation: int, point: Point) -> NewPoint:
         "end": chunk.end,
         "text": chunk.text,
     }
+    about = point.about
+    known: dict[str, object] = {
+        "language": about.language,
+        "tags": list(about.tags),
+        "date": about.date.toordinal() if about.date else None,
+    }
+    payload |= {key: value for key, value in known.items() if value}
     words = "\n".join([chunk.title, *chunk.heading, chunk.text])
     return NewPoint(
         id=str(uuid.uuid5(NAMESPACE, identity)),
@@ -67,8 +96,18 @@ def chunk_point(tenant: str, generation: int, point: Point) -> NewPoint:
     )
 
 
-def passage_of(row: Row, tenant: str) -> Passage:
-    """The passage of a hit. Raises ForeignHit when it is not this tenant's."""
+def passages_of(rows: Sequence[Row], tenant: str, generation: int) -> tuple[Passage, ...]:
+    """The visible hits, best first, equal ones by chunk id. Raises ForeignHit for another tenant's."""
+    found = [_passage(row, tenant) for row in rows if _is_visible(row, generation)]
+    return tuple(sorted(found, key=lambda passage: (-round(passage.score, 6), passage.chunk.id)))
+
+
+def _is_visible(row: Row, generation: int) -> bool:
+    since, until = row.payload.get("since", 0), row.payload.get("until", 0)
+    return bool(since <= generation < until)
+
+
+def _passage(row: Row, tenant: str) -> Passage:
     kept = row.payload
     if kept.get(TENANT) != tenant:
         raise ForeignHit("a search returned another tenant's chunk")
@@ -83,18 +122,6 @@ def passage_of(row: Row, tenant: str) -> Passage:
         text=kept["text"],
     )
     return Passage(chunk, row.score)
-
-
-def branches(text: str, vector: Sequence[float] | None, weights: tuple[float, float]) -> tuple[Branch, ...]:
-    """The searches that this question is worth: dense with a vector, BM25 with words, and a weight each."""
-    dense_weight, bm25_weight = weights
-    found: list[Branch] = []
-    if vector is not None and dense_weight > 0:
-        found.append(Branch("dense", vector, dense_weight))
-    words = question_words(text)
-    if words.indices and bm25_weight > 0:
-        found.append(Branch("bm25", words, bm25_weight))
-    return tuple(found)
 
 
 def document_words(text: str) -> Sparse:

@@ -5,8 +5,9 @@ from typing import Protocol
 
 import msgspec
 
-from business_api.exchange import Chunk, Passage
-from business_api.vector_store.collection import Fusion
+from business_api.passages import About, Chunk, Narrowing, Passage
+
+EVERYTHING = Narrowing()
 
 
 class StoredDocument(msgspec.Struct, frozen=True):
@@ -19,17 +20,29 @@ class StoredDocument(msgspec.Struct, frozen=True):
 
 
 class Point(msgspec.Struct, frozen=True):
-    """A chunk to store, its unit vector, and the hash of the document's content."""
+    """A chunk to store, its unit vector, the hash of the document's content, what the document is about."""
 
     chunk: Chunk
     vector: Sequence[float]
     content_hash: str
+    about: About = About()
+
+
+class Wording(msgspec.Struct, frozen=True):
+    """One way to say what is searched for: by its words ("" for not at all) and by its vector, if any."""
+
+    text: str
+    vector: Sequence[float] | None = None
 
 
 class Hits(msgspec.Struct, frozen=True):
-    """Passages best first; `index` names the physical collection and the generation: `kb__v1_model@12`."""
+    """What each search found, best first: one tuple a search. Scores are cosines and BM25 sums.
 
-    passages: tuple[Passage, ...]
+    `index` names the physical collection and the generation: `kb__v1_model@12`.
+    """
+
+    dense: tuple[tuple[Passage, ...], ...]
+    bm25: tuple[tuple[Passage, ...], ...]
     index: str
 
 
@@ -49,18 +62,15 @@ class VectorStore(Protocol):
     async def search(
         self,
         tenant: str,
+        wordings: Sequence[Wording],
         *,
-        text: str,
-        vector: Sequence[float] | None,
         candidates: int,
-        limit: int,
-        fusion: Fusion,
-        weights: tuple[float, float],
+        narrowing: Narrowing = EVERYTHING,
     ) -> Hits:
-        """The best `limit` chunks, fused from `candidates` of the dense and of the BM25 search each.
+        """The best `candidates` chunks of each dense and of each BM25 search, all of one generation.
 
-        `weights` are those of (dense, BM25); a search of weight 0 is left out, the dense one too if `vector`
-        is None. Equal scores are ordered by chunk id.
+        A wording without a vector has no dense search, one without words that count no BM25 search. Equal
+        scores are ordered by chunk id.
         """
 
     async def documents(self, tenant: str) -> dict[str, StoredDocument]:

@@ -19,15 +19,15 @@ from business_api.vector_store.collection import (
     INTEGERS,
     KEYWORDS,
     TENANT,
-    Hybrid,
     Missing,
     NewPoint,
     Row,
+    Vector,
     Where,
     check_model,
     physical_name,
 )
-from business_api.vector_store.qdrant_query import filter_of, point_of, query_of
+from business_api.vector_store.qdrant_query import filter_of, point_of, requests_of
 
 UPSERT_BATCH = 64
 PAGE = 512
@@ -90,11 +90,15 @@ class QdrantCollection:
             found = await self._client.retrieve(self.name, [point], with_payload=True)
         return found[0].payload or {} if found else None
 
-    async def hybrid(self, query: Hybrid) -> list[Row]:
-        """The best points, best first; equal scores in any order."""
+    async def nearest(
+        self, vectors: Sequence[Vector], where: Where, *, corpus: Where, limit: int
+    ) -> list[list[Row]]:
+        """For each vector the best points, best first; equal scores in any order."""
         async with _our_errors(self._deadline):
-            found = await self._client.query_points(self.name, **query_of(query))
-        return [Row(point.payload or {}, point.score) for point in found.points]
+            found = await self._client.query_batch_points(
+                self.name, requests_of(vectors, where, corpus, limit)
+            )
+        return [[Row(point.payload or {}, point.score) for point in one.points] for one in found]
 
     async def rows(self, where: Where, fields: Sequence[str]) -> list[Row]:
         """All points that match, read page by page."""

@@ -8,16 +8,14 @@ from qdrant_client import models
 from business_api.vector_store.collection import (
     BM25,
     DENSE,
-    RRF_K,
     Above,
     AtMost,
-    Branch,
     Condition,
-    Hybrid,
     Is,
     NewPoint,
     OneOf,
     Sparse,
+    Vector,
     Where,
 )
 
@@ -49,49 +47,25 @@ def point_of(point: NewPoint) -> models.PointStruct:
     return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
 
 
-def query_of(query: Hybrid) -> dict[str, Any]:
-    """Arguments of `query_points`; a weighted DBSF sums branches that are normalised each by itself."""
-    where = filter_of(query.where)
-    branches = [_branch(branch, query.candidates, where) for branch in query.branches]
-    fusion: Any = models.FusionQuery(fusion=models.Fusion.DBSF)
-    if query.fusion == "rrf":
-        fusion = models.RrfQuery(
-            rrf=models.Rrf(k=RRF_K, weights=[branch.weight for branch in query.branches])
+def requests_of(
+    vectors: Sequence[Vector], where: Where, corpus: Where, limit: int
+) -> list[models.QueryRequest]:
+    """A request for each vector."""
+    params = models.SearchParams(idf=models.IdfCorpusParams(corpus=filter_of(corpus)))
+    return [
+        models.QueryRequest(
+            query=_nearest(vector),
+            using=BM25 if isinstance(vector, Sparse) else DENSE,
+            filter=filter_of(where),
+            params=params if isinstance(vector, Sparse) else None,
+            limit=limit,
+            with_payload=True,
         )
-    if query.weighted:
-        branches = [
-            models.Prefetch(prefetch=[one], query=fusion, limit=query.candidates, filter=where)
-            for one in branches
-        ]
-        fusion = _weighted_sum(query.branches)
-    return {
-        "query": fusion,
-        "prefetch": branches,
-        "query_filter": where,
-        "limit": query.limit,
-        "with_payload": True,
-    }
-
-
-def _branch(branch: Branch, candidates: int, where: models.Filter) -> models.Prefetch:
-    if isinstance(branch.vector, Sparse):
-        return models.Prefetch(
-            query=models.SparseVector(indices=branch.vector.indices, values=branch.vector.values),
-            using=branch.using,
-            limit=candidates,
-            filter=where,
-            params=models.SearchParams(idf=models.IdfCorpusParams(corpus=where)),
-        )
-    dense = [float(x) for x in branch.vector]
-    return models.Prefetch(query=dense, using=branch.using, limit=candidates, filter=where)
-
-
-def _weighted_sum(branches: Sequence[Branch]) -> models.FormulaQuery:
-    scores = [f"$score[{place}]" for place in range(len(branches))]
-    terms = [
-        models.MultExpression(mult=[branch.weight, score])
-        for branch, score in zip(branches, scores, strict=True)
+        for vector in vectors
     ]
-    return models.FormulaQuery(
-        formula=models.SumExpression(sum=list(terms)), defaults=dict.fromkeys(scores, 0.0)
-    )
+
+
+def _nearest(vector: Vector) -> Any:
+    if isinstance(vector, Sparse):
+        return models.SparseVector(indices=vector.indices, values=vector.values)
+    return [float(x) for x in vector]

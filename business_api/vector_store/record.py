@@ -9,7 +9,10 @@ from business_api.vector_store.collection import NAMESPACE, Collection
 
 
 class Record(msgspec.Struct, frozen=True):
-    """The state of a tenant. `safe`: no reader sees what vanished up to this generation."""
+    """The state of a tenant. `safe`: no reader sees what vanished up to this generation.
+
+    `settled`: no writer is at work and nothing is hidden, so every point of the tenant is visible.
+    """
 
     record_of: str
     writer: str
@@ -17,6 +20,7 @@ class Record(msgspec.Struct, frozen=True):
     published_by: str = ""
     published_at: float = 0.0
     safe: int = 0
+    settled: bool = False
 
 
 def record_id(tenant: str) -> str:

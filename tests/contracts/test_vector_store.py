@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from business_api.errors import RetrievalUnavailable
-from business_api.vector_store import Generations, IndexMismatch, StoredDocument
+from business_api.vector_store import Generations, IndexMismatch, StoredDocument, Wording
 from tests.places import Open, chunk, ingest, points
 from tests.vector_store_fixtures import find, found, open_, store
 
@@ -57,9 +57,7 @@ async def test_the_index_names_collection_model_and_generation(store: Generation
     await ingest(store, {"a.md": "one"})
     generation = await ingest(store, {"a.md": "two"})
 
-    hits = await store.search(
-        "acme", text="two", vector=None, candidates=5, limit=5, fusion="rrf", weights=(1.0, 1.0)
-    )
+    hits = await store.search("acme", [Wording("two")], candidates=5)
     assert hits.index.endswith(f"kb__v1_letters@{generation}")
 
 

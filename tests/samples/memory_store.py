@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from business_api.errors import RetrievalUnavailable
-from business_api.vector_store import Hits, Point, StoredDocument
+from business_api.passages import Narrowing
+from business_api.vector_store import EVERYTHING, Hits, Point, StoredDocument, Wording
 
 
 @dataclass
@@ -62,9 +63,13 @@ class MemoryStore:
         return len(self.published)
 
     async def search(
-        self, tenant: str, *, text: str, vector: Sequence[float] | None, candidates: int, limit: int,
-        fusion: str, weights: tuple[float, float],
-    ) -> Hits:  # fmt: skip
+        self,
+        tenant: str,
+        wordings: Sequence[Wording],
+        *,
+        candidates: int,
+        narrowing: Narrowing = EVERYTHING,
+    ) -> Hits:
         raise NotImplementedError
 
     async def aclose(self) -> None:

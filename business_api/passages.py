@@ -1,0 +1,83 @@
+"""What retrieval is asked and what it finds: queries, chunks, candidates, passages."""
+
+import datetime
+
+import msgspec
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored piece of a document: `document_text[start:end] == text`, offsets in characters.
+
+    `document` is the document's stable id (its path relative to the ingested folder), `heading` the path of
+    headings above the chunk, `number` its position in the document from 0.
+    """
+
+    id: str
+    document: str
+    title: str
+    heading: tuple[str, ...] = ()
+    number: int
+    start: int
+    end: int
+    text: str
+
+
+class About(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a document says about itself; questions can be narrowed by it. `language` as in `en`."""
+
+    language: str | None = None
+    date: datetime.date | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Narrowing(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which of the tenant's documents are searched: all that is set must hold. It can only ever narrow.
+
+    `documents` are ids, `tags` any of which is enough, `after` and `before` the first and the last day.
+    """
+
+    documents: tuple[str, ...] = ()
+    language: str | None = None
+    tags: tuple[str, ...] = ()
+    after: datetime.date | None = None
+    before: datetime.date | None = None
+
+
+class Query(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is searched for. The first of `texts` is the question by itself, the others say it differently.
+
+    `hypothetical` is a text such as might answer it, whose vector stands in for the question's.
+    """
+
+    texts: tuple[str, ...]
+    hypothetical: str | None = None
+    narrowing: Narrowing = Narrowing()
+
+    @property
+    def text(self) -> str:
+        """The question by itself, understood without what was said before."""
+        return self.texts[0]
+
+
+class Passage(msgspec.Struct, frozen=True):
+    """A chunk as one question found it; `score` is comparable only within one answer."""
+
+    chunk: Chunk
+    score: float
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A chunk that a search brought, with its place in each stage. Ranks count from 1; None: not found there.
+
+    `dense_score` is a cosine, `bm25_score` a BM25 sum, `score` the fusion's, `rerank_score` the reranker's.
+    `fate` says why it was kept or dropped.
+    """
+
+    chunk: Chunk
+    dense_rank: int | None = None
+    dense_score: float | None = None
+    bm25_rank: int | None = None
+    bm25_score: float | None = None
+    score: float = 0.0
+    rerank_score: float | None = None
+    fate: str = "too far down"

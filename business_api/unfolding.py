@@ -1,0 +1,124 @@
+"""An answer that has begun: its deltas flow, its citations are set, its end is recorded exactly once."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from types import TracebackType
+
+from business_api.citations import Citing
+from business_api.errors import CallerGone, Refused, ServiceError
+from business_api.exchange import Degradation, Delta, Exchange, Generation, Outcome, Record, Usage
+
+log = logging.getLogger(__name__)
+
+
+class Spoken:
+    """A Generation that the LLM has no part in: an abstention, or sentences of the passages themselves."""
+
+    fingerprint: str | None = None
+    usage: Usage | None = None
+    queue_ms = 0.0
+    ttft_ms = 0.0
+
+    def __init__(self, text: str, *, model: str, finish_reason: str) -> None:
+        self.model = model
+        self.finish_reason: str | None = finish_reason
+        self._text = text
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        yield Delta(self._text)
+
+    async def aclose(self) -> None:
+        """Nothing runs."""
+
+
+class Answer:
+    """An answer that has begun. Iterate over its deltas once, inside `async with`.
+
+    When the deltas end the exchange is complete and recorded. Iterating raises Unavailable when the answer
+    breaks off; leaving the context before the end stops the LLM and records the exchange as abandoned.
+    """
+
+    def __init__(
+        self, exchange: Exchange, generation: Generation, record: Record, began: float, citing: Citing | None
+    ) -> None:
+        self.exchange = exchange
+        self._generation = generation
+        self._record = record
+        self._began = began
+        self._citing = citing
+        self._recorded = False
+        exchange.timings_ms |= {"queue": generation.queue_ms, "ttft": generation.ttft_ms}
+
+    async def __aenter__(self) -> "Answer":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._finish(exc or GeneratorExit())
+        await self._generation.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        try:
+            async for delta in self._deltas():
+                self.exchange.answer += delta.text
+                if delta.tool_calls:
+                    self.exchange.tool_calls.extend(delta.tool_calls)
+                yield delta
+        except Exception as exc:
+            self._finish(exc)
+            raise named(exc, self.exchange) from exc
+        self._finish(None)
+
+    async def _deltas(self) -> AsyncIterator[Delta]:
+        async for delta in self._generation:
+            if self._citing is None:
+                yield delta
+            elif (
+                (text := self._citing.feed(delta.text)) or delta.tool_calls or delta.logprobs or delta.refusal
+            ):
+                yield Delta(text, delta.tool_calls, delta.logprobs, delta.refusal)
+        self.exchange.finish_reason = self._generation.finish_reason
+        self.exchange.usage = self._generation.usage
+        if self._citing is not None and (rest := self._citing.end()):
+            yield Delta(rest)
+
+    def _finish(self, exc: BaseException | None) -> None:
+        """Record the exchange, once, with how it ended."""
+        if self._recorded:
+            return
+        self._recorded = True
+        self.exchange.versions["model"] = self._generation.model
+        if self._generation.fingerprint:
+            self.exchange.versions["fingerprint"] = self._generation.fingerprint
+        if self._citing is not None:
+            self.exchange.citations = self._citing.citations
+            if self._citing.unknown:
+                self.exchange.degrade(Degradation.UNKNOWN_MARKER)
+        end(self.exchange, exc, self._began)
+        self._record(self.exchange)
+
+
+def named(exc: Exception, exchange: Exchange) -> ServiceError:
+    """What the caller is told, with the request id; of a bug nothing else."""
+    told = exc if isinstance(exc, ServiceError) else ServiceError("internal error")
+    told.request_id = exchange.id
+    return told
+
+
+def end(exchange: Exchange, exc: BaseException | None, began: float) -> None:
+    """Note how the exchange ended; `exc` is what ended it, None a complete answer."""
+    exchange.timings_ms["total"] = (time.perf_counter() - began) * 1000
+    if exc is None:
+        exchange.outcome = Outcome.ANSWERED if exchange.finish_reason != "abstained" else Outcome.ABSTAINED
+    elif isinstance(exc, CallerGone | asyncio.CancelledError | GeneratorExit):
+        exchange.outcome = Outcome.ABANDONED
+    elif isinstance(exc, ServiceError):
+        exchange.outcome = Outcome.REFUSED if isinstance(exc, Refused) else Outcome.FAILED
+        exchange.error = exc.envelope()["error"]
+    else:
+        exchange.outcome = Outcome.FAILED
+        exchange.error = ServiceError("internal error").envelope()["error"]
+        log.error("exchange %s failed", exchange.id, exc_info=exc)
