@@ -13,7 +13,7 @@ import uvicorn
 
 from business_api.assistants import Assistant
 from business_api.exchange import Degradation, Exchange, Found, Judgement
-from business_api.passages import Chunk, Passage, Query
+from business_api.passages import Candidate, Chunk, Passage, Query
 from tests.fake_llm import FakeLlm, Heard
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class FixedShelf:
     error: Exception | None = None
     degraded: tuple[Degradation, ...] = ()
     index: str = "kb__v1_letters@1"
+    candidates: tuple[Candidate, ...] = ()
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
     async def retrieve(self, query: Query, tenant: str, assistant: Assistant) -> Found:
@@ -62,7 +63,13 @@ class FixedShelf:
             raise self.error
         kept = self.passages[: assistant.passages]
         timings = {"embed": 0.1, "search": 0.2}
-        return Found(passages=kept, index=self.index, timings_ms=timings, degraded=self.degraded)
+        return Found(
+            passages=kept,
+            index=self.index,
+            timings_ms=timings,
+            candidates=self.candidates,
+            degraded=self.degraded,
+        )
 
 
 @dataclass

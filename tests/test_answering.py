@@ -60,12 +60,18 @@ class Stage:
         if question.text == "forbidden":
             raise InvalidRequest("no")
 
-    async def begin(self, text: str = "Which port?", assistant: str = "tandem", **sampling: Any) -> Answer:
-        messages = (Message(role="user", content=text),)
-        return await answer(
-            Question(id="x1", tenant="t", assistant=assistant, messages=messages, sampling=sampling),
-            self.parts,
+    async def begin(
+        self, text: str = "Which port?", assistant: str = "tandem", *, explain: bool = False, **sampling: Any
+    ) -> Answer:
+        question = Question(
+            id="x1",
+            tenant="t",
+            assistant=assistant,
+            messages=(Message(role="user", content=text),),
+            sampling=sampling,
+            explain=explain,
         )
+        return await answer(question, self.parts)
 
     @property
     def exchange(self) -> Exchange:
