@@ -161,7 +161,7 @@ def shown(value: object) -> str:
         return "none"
     if isinstance(value, Path):
         return f"`{value.relative_to(ROOT) if value.is_absolute() else value}`"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | bool):
         return f"`{json.dumps(value)}`"
     return f"`{value}`"
 
@@ -198,7 +198,7 @@ def test_the_fields_of_an_assistant_are_complete_with_their_defaults() -> None:
     fields = {
         field.name: field.default for field in msgspec.structs.fields(Assistant) if field.name != "name"
     }
-    empty = {"description": "empty", "suggestions": "empty", "stop": "empty"}
+    empty = dict.fromkeys(("description", "suggestions", "stop", "narrow_by"), "empty")
     assert {name: cells[0].strip("`") for name, cells in rows.items()} == {
         name: empty.get(name, shown(default).strip("`")) for name, default in fields.items()
     }
