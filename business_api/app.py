@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from business_api.answering import Parts
 from business_api.assistants import Assistants
 from business_api.chatbot_api import ChatbotApi
-from business_api.embedding import CachedEmbedder, open_embedder
+from business_api.embedding import CachedEmbedder, Embedder, open_embedder
 from business_api.errors import InvalidRequest, NotFound, ServiceError
 from business_api.exchanges_api import ExchangesApi
 from business_api.extracting import extract
@@ -53,24 +53,17 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
     """
     async with AsyncExitStack() as opened:
         assistants = Assistants.load(settings.assistants)
-        prompting = _prompting(settings, assistants)
         sink = Sink.open(settings)
         opened.callback(sink.close)
         embedder = CachedEmbedder(await open_embedder(settings), settings.embedding.cache)
         opened.push_async_callback(embedder.aclose)
-        stores = {}
-        for collection in dict.fromkeys(a.collection for a in assistants if a.collection):
-            store = await open_store(
-                settings, collection, model=embedder.name, dimension=embedder.dimension, create=True
-            )
-            opened.push_async_callback(store.aclose)
-            stores[collection] = store
+        stores = await _stores(settings, assistants, embedder, opened)
         transport = open_transport(settings.llm.url, settings.llm.connect_deadline)
         opened.push_async_callback(transport.aclose)
         upstream = Upstream(transport, settings.llm)
-        metrics = watching(upstream, sink)
         guard = Guard.open(settings)
         opened.callback(guard.close)
+        metrics = watching(upstream, sink)
         retriever = Retriever(stores, embedder, settings.embedding.deadline, settings.store.deadline)
         parts = Parts(
             assistants=assistants,
@@ -78,17 +71,28 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             rewrite=rewrite,
             retrieve=retriever.retrieve,
             judge=lambda question, found, assistant: None,
-            fill=prompting.fill,
+            fill=_prompting(settings, assistants).fill,
             generate=upstream.generate,
             extract=extract,
             record=metrics.counted(sink.record, frozenset(a.name for a in assistants)),
         )
-        default = assistants.get(assistants.default).collection
-        problems = {
-            "llm": upstream.problem,
-            "documents": _documents(stores.get(default or ""), settings.tenant),
-        }
+        default = stores.get(assistants.get(assistants.default).collection or "")
+        problems = {"llm": upstream.problem, "documents": _documents(default, settings.tenant)}
         yield Wired(parts, guard, sink, metrics, problems, embedder.embed, embedder.name)
+
+
+async def _stores(
+    settings: Settings, assistants: Assistants, embedder: Embedder, opened: AsyncExitStack
+) -> dict[str, VectorStore]:
+    """The collections that the assistants name."""
+    stores = {}
+    for collection in dict.fromkeys(a.collection for a in assistants if a.collection):
+        store = await open_store(
+            settings, collection, model=embedder.name, dimension=embedder.dimension, create=True
+        )
+        opened.push_async_callback(store.aclose)
+        stores[collection] = store
+    return stores
 
 
 def _prompting(settings: Settings, assistants: Assistants) -> Prompting:
