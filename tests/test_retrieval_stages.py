@@ -1,0 +1,110 @@
+"""Each stage of retrieval: what it adds, and that what it leaves out is said."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from business_api.assistants import Assistant
+from business_api.exchange import Found
+from business_api.passages import Narrowing, Query
+from business_api.retrieval import Retriever
+from business_api.vector_store import Generations
+from tests.fakes import LetterEmbedder
+from tests.places import chunk, embedded, ingest, points
+
+DOCUMENTS = {
+    "port.md": "The LLM server listens on port 8001.",
+    "codes.md": "E-4711 says that the queue is full.",
+    "fruit.md": "Bananas are yellow.",
+}
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Generations]:
+    async with embedded(tmp_path) as open_:
+        opened = await open_()
+        yield opened
+        await opened.aclose()
+
+
+async def retrieve(store: Any, query: Query, embedder: Any = None, **assistant: Any) -> Found:
+    retriever = Retriever({"kb": store}, embedder or LetterEmbedder(), 5.0, 5.0)
+    return await retriever.retrieve(query, "acme", Assistant(collection="kb", **assistant))
+
+
+def documents(found: Found) -> list[str]:
+    return [passage.chunk.document for passage in found.passages]
+
+
+async def test_every_wording_is_searched_and_what_any_of_them_finds_is_a_candidate(
+    store: Generations,
+) -> None:
+    await ingest(store, DOCUMENTS)
+    words_alone = {"dense_weight": 0.0}
+    one = await retrieve(store, Query(("E-4711",)), **words_alone)
+    both = await retrieve(store, Query(("E-4711", "yellow bananas")), **words_alone)
+
+    assert documents(one) == ["codes.md"]
+    assert set(documents(both)) == {"codes.md", "fruit.md"}
+
+
+async def test_a_made_up_answer_is_embedded_in_place_of_the_question_whose_words_still_count(
+    store: Generations,
+) -> None:
+    await ingest(store, DOCUMENTS)
+    embedder = LetterEmbedder()
+    query = Query(("E-4711?",), hypothetical=DOCUMENTS["fruit.md"])
+    found = await retrieve(store, query, embedder)
+
+    assert embedder.seen == [DOCUMENTS["fruit.md"]]
+    ranks = {one.chunk.document: (one.dense_rank, one.bm25_rank) for one in found.candidates}
+    assert ranks["fruit.md"][0] == 1
+    assert ranks["codes.md"][1] == 1
+
+
+async def test_candidates_say_what_became_of_each_chunk(store: Generations) -> None:
+    copies = {"copy.md": DOCUMENTS["port.md"]}
+    await ingest(store, DOCUMENTS | copies)
+    found = await retrieve(store, Query(("LLM server port",)), passages=2)
+
+    fates = {one.chunk.document: one.fate for one in found.candidates}
+    assert fates["port.md"] == "kept"
+    assert fates["copy.md"] == "duplicate of port.md#0"
+    assert sorted(fates.values()) == ["duplicate of port.md#0", "kept", "kept", "too far down"]
+    kept = [one.chunk.document for one in found.candidates if one.fate == "kept"]
+    assert documents(found) == kept
+
+
+async def test_a_narrowing_leaves_only_what_it_names(store: Generations) -> None:
+    await ingest(store, DOCUMENTS)
+    query = Query(("port queue yellow",), narrowing=Narrowing(documents=("codes.md", "fruit.md")))
+    assert set(documents(await retrieve(store, query))) == {"codes.md", "fruit.md"}
+
+    nowhere = Query(("port",), narrowing=Narrowing(documents=("elsewhere.md",)))
+    assert documents(await retrieve(store, nowhere)) == []
+
+
+async def test_neighbours_are_joined_only_when_the_assistant_wants_it(store: Generations) -> None:
+    text = "First port one.\n\nSecond port two."
+    cut = [
+        chunk("a.md", "First port one.", 0, start=0, end=15),
+        chunk("a.md", "Second port two.", 1, start=17, end=33),
+    ]
+    generation = await store.begin("acme")
+    await store.stage("acme", generation, await points(cut))
+    await store.publish("acme", generation)
+
+    apart = await retrieve(store, Query(("port",)))
+    assert len(apart.passages) == 2
+    (whole,) = (await retrieve(store, Query(("port",)), join_neighbours=True)).passages
+    assert (whole.chunk.start, whole.chunk.end, whole.chunk.text) == (0, 33, text)
+
+
+@pytest.mark.parametrize("text", ["Где порт?", "ポート", "🦊", "¿?", "the of and", " ", "x" * 90_000])
+async def test_strange_questions_find_what_they_find_without_an_error(store: Generations, text: str) -> None:
+    await ingest(store, DOCUMENTS)
+    found = await retrieve(store, Query((text,)))
+    assert found.degraded == ()
+    assert len(found.passages) == 3
