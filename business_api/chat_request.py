@@ -6,6 +6,7 @@ import msgspec
 
 from business_api.errors import InvalidRequest
 from business_api.exchange import Message
+from business_api.passages import Narrowing
 
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
@@ -15,6 +16,29 @@ PASSED_ON = (
     "reasoning_effort",
 )  # fmt: skip
 """Fields that go to the LLM exactly as they came."""
+
+
+Texts = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+
+
+class Filter(Narrowing, frozen=True):
+    """A narrowing as a caller sends it. What is empty is refused: it might mean all documents, or none."""
+
+    documents: Texts = ()
+    language: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    tags: Texts = ()
+
+
+class TandemFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What can be asked for beyond OpenAI's fields: the `tandem` object of a request."""
+
+    explain: bool = False
+    filter: Filter | None = None
+
+    @property
+    def narrowing(self) -> Narrowing | None:
+        """The filter in our words."""
+        return self.filter and msgspec.convert(self.filter, Narrowing, from_attributes=True)
 
 
 class Part(msgspec.Struct):
@@ -78,6 +102,8 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
     modalities: list[Literal["text"]] | None = None
+    # Ours.
+    tandem: TandemFields = TandemFields()
 
     def sampling(self) -> dict[str, Any]:
         """The fields that go to the LLM, those that were given."""

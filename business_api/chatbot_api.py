@@ -9,12 +9,14 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from business_api.answering import Answer, Parts, answer
+from business_api.chat_request import TandemFields
 from business_api.errors import ServiceError
 from business_api.exchange import Exchange, Message, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
 from business_api.passages import Passage
 from business_api.sink import Sink
+from business_api.tandem_object import tandem_object
 from business_api.wire import (
     EventStream,
     admitted,
@@ -23,7 +25,6 @@ from business_api.wire import (
     json_response,
     page,
     read_json,
-    tandem_object,
     unless_hung_up,
 )
 
@@ -38,6 +39,7 @@ class ChatMessage(msgspec.Struct, forbid_unknown_fields=True):
     conversation: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")] | None = None
     assistant: str | None = None
     stream: bool = False
+    tandem: TandemFields = TandemFields()
 
 
 _chat_messages = msgspec.json.Decoder(ChatMessage)
@@ -72,6 +74,8 @@ class ChatbotApi:
             assistant=asked.assistant or self.parts.assistants.default,
             messages=(*earlier, Message(role="user", content=asked.message)),
             conversation=conversation,
+            narrowing=asked.tandem.narrowing,
+            explain=asked.tandem.explain,
         )
         started = await unless_hung_up(request, answer(question, self.parts))
         if asked.stream:

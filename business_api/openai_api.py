@@ -18,6 +18,7 @@ from business_api.errors import InvalidRequest, ServiceError
 from business_api.exchange import Delta, Exchange, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
+from business_api.tandem_object import tandem_object
 from business_api.wire import (
     DONE,
     EventStream,
@@ -26,7 +27,6 @@ from business_api.wire import (
     headers_of,
     json_response,
     read_json,
-    tandem_object,
     unless_hung_up,
 )
 
@@ -79,6 +79,8 @@ class OpenAiApi:
             messages=asked.question_messages(),
             sampling=asked.sampling(),
             max_tokens=asked.max_completion_tokens or asked.max_tokens,
+            narrowing=asked.tandem.narrowing,
+            explain=asked.tandem.explain,
         )
         started = await unless_hung_up(request, answer(question, self.parts))
         if asked.stream:

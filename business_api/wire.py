@@ -177,19 +177,6 @@ def headers_of(exchange: Exchange) -> dict[str, str]:
     return headers
 
 
-def tandem_object(exchange: Exchange) -> dict[str, Any]:
-    """What an answer rests on: the `tandem` object of every answer."""
-    return {
-        "exchange": exchange.id,
-        "contract": exchange.contract,
-        "outcome": exchange.outcome,
-        "degraded": exchange.degraded,
-        "versions": exchange.versions,
-        "citations": exchange.citations,
-        "timings_ms": {name: round(ms, 2) for name, ms in exchange.timings_ms.items()},
-    }
-
-
 def admitted(guard: Guard, request: Request) -> Caller:
     """Who asks, by the request's headers. Raises what Guard.admit raises."""
     return guard.admit(request.headers.get("authorization"), request.headers.get("host"))

@@ -47,7 +47,10 @@ class Notebook:
 
 @dataclass
 class FixedShelf:
-    """A Retrieve port with the same passages for everyone: `FixedShelf(...).retrieve`. `asked` remembers."""
+    """A Retrieve port with the same passages for everyone: `FixedShelf(...).retrieve`.
+
+    `asked` and `queries` remember.
+    """
 
     passages: tuple[Passage, ...] = ()
     error: Exception | None = None
@@ -55,10 +58,12 @@ class FixedShelf:
     index: str = "kb__v1_letters@1"
     candidates: tuple[Candidate, ...] = ()
     asked: list[tuple[str, str, str]] = field(default_factory=list)
+    queries: list[Query] = field(default_factory=list)
 
     async def retrieve(self, query: Query, tenant: str, assistant: Assistant) -> Found:
         """The passages, at most as many as the assistant wants; raises `error` if there is one."""
         self.asked.append((query.text, tenant, assistant.name))
+        self.queries.append(query)
         if self.error is not None:
             raise self.error
         kept = self.passages[: assistant.passages]

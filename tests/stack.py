@@ -59,6 +59,7 @@ def running_stack(
         [
             Assistant(name="tandem", collection="kb", template=TEMPLATE, suggestions=("Which port?",)),
             Assistant(name="plain", max_tokens=256),
+            Assistant(name="careful", collection="kb", template=TEMPLATE, abstain="refuse"),
         ]
     )
     sink, guard = Sink.open(settings), Guard.open(settings)

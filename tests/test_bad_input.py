@@ -95,6 +95,38 @@ WRONG_BODIES: dict[str, tuple[bytes, int, str | None]] = {
         400, "messages[0].content[0]",
     ),
 }  # fmt: skip
+WRONG_TANDEM: list[tuple[Any, str]] = [
+    (True, "tandem"),
+    (None, "tandem"),
+    ({"mood": 1}, "tandem.mood"),
+    ({"explain": "yes"}, "tandem.explain"),
+    ({"explain": 1}, "tandem.explain"),
+    ({"filter": []}, "tandem.filter"),
+    ({"filter": {"colour": "red"}}, "tandem.filter.colour"),
+    ({"filter": {"tenant": "other"}}, "tandem.filter.tenant"),
+    ({"filter": {"documents": "docs/a.md"}}, "tandem.filter.documents"),
+    ({"filter": {"documents": []}}, "tandem.filter.documents"),
+    ({"filter": {"documents": [5]}}, "tandem.filter.documents[0]"),
+    ({"filter": {"tags": []}}, "tandem.filter.tags"),
+    ({"filter": {"language": ["en"]}}, "tandem.filter.language"),
+    ({"filter": {"language": ""}}, "tandem.filter.language"),
+    ({"filter": {"after": "yesterday"}}, "tandem.filter.after"),
+    ({"filter": {"after": "2026-02-30"}}, "tandem.filter.after"),
+    ({"filter": {"before": 20260131}}, "tandem.filter.before"),
+]
+
+
+@pytest.mark.parametrize(("tandem", "param"), WRONG_TANDEM)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat"])
+async def test_a_wrong_tandem_object_is_refused_by_the_name_of_its_field(
+    stack: Stack, path: str, tandem: Any, param: str
+) -> None:
+    body = chat(tandem=tandem) if path != "/chat" else msgspec.json.encode({"message": "x", "tandem": tandem})
+    asked_before = len(stack.shelf.asked)
+    status, error, _ = await post(stack, body, path)
+    assert (status, error["param"]) == (400, param)
+    assert param in error["message"]
+    assert len(stack.shelf.asked) == asked_before
 
 
 @pytest.mark.parametrize(("body", "status", "param"), WRONG_BODIES.values(), ids=WRONG_BODIES.keys())

@@ -63,7 +63,7 @@ async def test_a_whole_answer_says_what_it_rests_on(tmp_path: Path) -> None:
     assert tandem["degraded"] == []
     (citation,) = tandem["citations"]
     assert PORTS.chunk.text[citation["start"] : citation["end"]] == citation["quote"]
-    assert {"marker", "document", "title", "chunk", "start", "end", "quote", "score", "by"} == set(citation)
+    assert {"marker", "document", "title", "chunk", "start", "end", "quote", "score", "by"} <= set(citation)
     assert {"embed", "search", "prompt", "queue", "ttft", "total"} <= set(tandem["timings_ms"])
     assert "embed;dur=" in headers["Server-Timing"]
     assert "X-Degraded" not in headers
