@@ -1,16 +1,18 @@
 """Loads released templates and fits passages, history and question into the model's token budget.
 
 A template is a TOML file `prompts/NAME/vN.toml` that never changes once released (prompts/released.toml
-holds the digests). It is rendered by a sandboxed Jinja2 and never comes from a request.
+holds the digests). It is rendered by a sandboxed Jinja2 and never comes from a request. Passages are numbered
+as they were found, best first, in whatever order the template shows them.
 """
 
 import hashlib
 import math
+import secrets
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -18,10 +20,19 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from business_api.assistants import Assistant
 from business_api.errors import PromptTooLong
 from business_api.exchange import Degradation, Message, Prompt, Question
+from business_api.fencing import fence, inert, one_line
 from business_api.passages import Passage
 
 MESSAGE_TOKENS = 8
 """Tokens that a chat template adds around a message: generous for ChatML and Llama 3."""
+
+Order = Literal["best_first", "best_last", "edges"]
+"""How passages are laid out; `edges` has the best ones first and last, the worst in the middle, where models
+read least (Liu et al. 2023, Lost in the Middle, arXiv 2307.03172)."""
+
+
+Shown = dict[str, object]
+"""A passage as a template knows it: `marker`, `document`, `heading`, `text`."""
 
 
 class UnknownTemplate(ValueError):
@@ -34,6 +45,7 @@ class Template:
 
     version: str
     messages: tuple[tuple[str, Any], ...]
+    order: Order = "best_first"
 
     @classmethod
     def load(cls, folder: Path, name: str) -> "Template":
@@ -47,21 +59,22 @@ class Template:
         raw = path.read_bytes()
         sandbox = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=False)
         try:
+            table = tomllib.loads(raw.decode())
             messages = tuple(
-                (m["role"], sandbox.from_string(m["content"].strip()))
-                for m in tomllib.loads(raw.decode())["messages"]
+                (m["role"], sandbox.from_string(m["content"].strip())) for m in table["messages"]
             )
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TemplateError) as exc:
             raise ValueError(f"template {path} cannot be read: {exc}") from exc
-        return cls(f"{name}@{hashlib.sha256(raw).hexdigest()[:12]}", messages)
+        order = table.get("order", "best_first")
+        if order not in get_args(Order):
+            raise ValueError(f"template {path}: order must be one of {', '.join(get_args(Order))}")
+        return cls(f"{name}@{hashlib.sha256(raw).hexdigest()[:12]}", messages, order)
 
-    def render(self, question: str, passages: Sequence[Passage]) -> list[Message]:
-        """The template's messages with the question and the passages, numbered from 1, filled in."""
-        numbered = [_for_template(number, passage) for number, passage in enumerate(passages, 1)]
-        return [
-            Message(role=role, content=body.render(question=question, passages=numbered).strip())
-            for role, body in self.messages
-        ]
+    def render(self, question: str, passages: Sequence[Passage], fence: str) -> list[Message]:
+        """The template's messages filled in. Passages are numbered from 1 and laid out in `order`."""
+        numbered = [_for_template(number, passage, fence) for number, passage in enumerate(passages, 1)]
+        known = {"question": question, "passages": laid_out(numbered, self.order), "fence": fence}
+        return [Message(role=role, content=body.render(known).strip()) for role, body in self.messages]
 
 
 @dataclass(frozen=True)
@@ -71,30 +84,38 @@ class Prompting:
     templates: dict[str, Template]
     context_tokens: int
     bytes_per_token: float
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def fill(self, question: Question, assistant: Assistant, passages: Sequence[Passage]) -> Prompt:
         """The prompt: instructions, as much history as fits, then passages and question.
 
-        Passages come before history when there is not room for both. Raises PromptTooLong when not even
-        the question fits. Without a template the caller's messages go to the LLM as they are.
+        Passages come before history when there is not room for both. Without a template the caller's messages
+        go to the LLM as they are. Raises PromptTooLong when the question does not fit, or leaves no room for
+        any passage and the assistant does not answer without.
         """
         max_tokens = question.max_tokens or assistant.max_tokens
         if assistant.template is None:
             return Prompt(messages=question.messages, max_tokens=max_tokens)
         template = self.templates[assistant.template]
         history, tail = _around_question(question.messages)
+        system = _system(question.messages)
+        page = _Page(template, question.text, self._fence(question, passages), self.tokens([*system, *tail]))
         room = self.context_tokens - max_tokens
-        kept, degraded = self._fitting_passages(template, question.text, passages, tail, room)
-        filled = template.render(question.text, kept)
-        turns = self._fitting_turns(_turns(history), room - self.tokens([*filled, *tail]))
-        if len(turns) < len(_turns(history)):
-            degraded = (*degraded, Degradation.HISTORY_CUT)
+        kept = self._fitting_passages(page, passages, room)
+        if passages and not kept and assistant.without_passages == "abstain":
+            raise self._too_long("the question leaves no room for a passage")
+        filled = page.filled(kept)
+        turns = self._fitting_turns(_turns(history), room - page.beside - self.tokens(filled))
+        cut = {
+            Degradation.PASSAGES_CUT: len(kept) < len(passages),
+            Degradation.HISTORY_CUT: len(turns) < len(_turns(history)),
+        }
         return Prompt(
-            messages=_assembled(filled, _system_texts(question.messages), turns, tail),
+            messages=_assembled(filled, system, turns, tail),
             template=template.version,
             passages=tuple(kept),
             max_tokens=max_tokens,
-            degraded=degraded,
+            degraded=tuple(name for name, happened in cut.items() if happened),
         )
 
     def tokens(self, messages: Iterable[Message]) -> int:
@@ -104,16 +125,28 @@ class Prompting:
         )
         return sum(math.ceil(size / self.bytes_per_token) + MESSAGE_TOKENS for size in sizes)
 
-    def _fitting_passages(
-        self, template: Template, text: str, passages: Sequence[Passage], tail: Sequence[Message], room: int
-    ) -> tuple[list[Passage], tuple[Degradation, ...]]:
-        for count in range(len(passages), -1, -1):
-            if self.tokens([*template.render(text, passages[:count]), *tail]) <= room:
-                cut = count < len(passages)
-                return list(passages[:count]), ((Degradation.PASSAGES_CUT,) if cut else ())
-        raise PromptTooLong(
-            f"the question does not fit: the model takes {self.context_tokens} tokens, answer included",
-            param="messages",
+    def _fence(self, question: Question, passages: Sequence[Passage]) -> str:
+        said = (message.content or "" for message in question.messages)
+        return fence(self.secret, (*said, *(passage.chunk.text for passage in passages)))
+
+    def _fitting_passages(self, page: "_Page", passages: Sequence[Passage], room: int) -> list[Passage]:
+        """The best passages that fit together: each whole, one that is too long makes way for the next."""
+        if self._fits(page, passages, room):
+            return list(passages)
+        if not self._fits(page, (), room):
+            raise self._too_long("the question does not fit")
+        kept: list[Passage] = []
+        for passage in passages:
+            if self._fits(page, [*kept, passage], room):
+                kept.append(passage)
+        return kept
+
+    def _fits(self, page: "_Page", passages: Sequence[Passage], room: int) -> bool:
+        return self.tokens(page.filled(passages)) <= room - page.beside
+
+    def _too_long(self, why: str) -> PromptTooLong:
+        return PromptTooLong(
+            f"{why}: the model takes {self.context_tokens} tokens, answer included", param="messages"
         )
 
     def _fitting_turns(self, turns: list[list[Message]], room: int) -> list[list[Message]]:
@@ -126,10 +159,37 @@ class Prompting:
         return kept
 
 
-def _for_template(number: int, passage: Passage) -> dict[str, object]:
+@dataclass(frozen=True)
+class _Page:
+    """What a prompt is made of but for the passages; `beside` are the tokens of the caller's own messages."""
+
+    template: Template
+    question: str
+    fence: str
+    beside: int
+
+    def filled(self, passages: Sequence[Passage]) -> list[Message]:
+        return self.template.render(self.question, passages, self.fence)
+
+
+def laid_out(best_first: Sequence[Shown], order: Order) -> list[Shown]:
+    """The passages in the order in which a prompt shows them."""
+    if order == "best_first":
+        return list(best_first)
+    if order == "best_last":
+        return list(reversed(best_first))
+    return [*best_first[::2], *reversed(best_first[1::2])]
+
+
+def _for_template(number: int, passage: Passage, fence: str) -> Shown:
     chunk = passage.chunk
     heading = " > ".join(chunk.heading) or chunk.title
-    return {"marker": number, "document": chunk.document, "heading": heading, "text": chunk.text.strip()}
+    return {
+        "marker": number,
+        "document": one_line(chunk.document, fence),
+        "heading": one_line(heading, fence),
+        "text": inert(chunk.text, fence).strip(),
+    }
 
 
 def _around_question(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
@@ -139,8 +199,8 @@ def _around_question(messages: Sequence[Message]) -> tuple[list[Message], list[M
     return before, [m for m in messages[last + 1 :] if m.role not in ("system", "developer")]
 
 
-def _system_texts(messages: Sequence[Message]) -> list[str]:
-    return [m.content for m in messages if m.role in ("system", "developer") and m.content]
+def _system(messages: Sequence[Message]) -> list[Message]:
+    return [m for m in messages if m.role in ("system", "developer")]
 
 
 def _turns(history: Sequence[Message]) -> list[list[Message]]:
@@ -154,10 +214,11 @@ def _turns(history: Sequence[Message]) -> list[list[Message]]:
 
 
 def _assembled(
-    filled: list[Message], system: list[str], turns: list[list[Message]], tail: list[Message]
+    filled: list[Message], system: list[Message], turns: list[list[Message]], tail: list[Message]
 ) -> tuple[Message, ...]:
     """One system message (many chat templates allow no second), then the turns, then the question."""
-    texts = [*(m.content or "" for m in filled if m.role == "system"), *system]
+    ours = [m for m in filled if m.role == "system"]
+    texts = [m.content for m in (*ours, *system) if m.content]
     head = [Message(role="system", content="\n\n".join(texts))] if texts else []
     rest = [m for m in filled if m.role != "system"]
     return (*head, *(m for turn in turns for m in turn), *rest, *tail)

@@ -124,7 +124,7 @@ def test_a_template_with_an_unknown_name_in_it_does_not_render(tmp_path: Path) -
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd/v1.toml").write_text('[[messages]]\nrole = "user"\ncontent = "{{ nobody }}"')
     with pytest.raises(Exception, match="nobody"):
-        Template.load(tmp_path, "odd/v1").render("q", [])
+        Template.load(tmp_path, "odd/v1").render("q", [], "f")
 
 
 def test_a_broken_template_is_named(tmp_path: Path) -> None:

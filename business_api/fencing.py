@@ -1,0 +1,47 @@
+"""Tells what documents say apart from what the LLM is told: fences nobody can foresee, no control tokens.
+
+A document may hold instructions to the LLM. That it obeys none cannot be ensured here; that a passage cannot
+end itself, nor open a message of its own, can.
+"""
+
+import hmac
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+FENCE_DIGITS = 12
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\U000e0000-\U000e007f]")
+"""Control characters, and the tag characters: letters that no reader sees and an LLM reads."""
+_TOKEN = re.compile(
+    r"""
+      <(?=[|\uff5c][^\s<>]{1,64}>)              # <|im_start|>, <|turn>; the wide bar is DeepSeek's
+    | <(?=[^\s<>|\uff5c]{1,64}[|\uff5c]>)       # <turn|>
+    | <(?=/?(?:s|bos|eos|pad|unk|mask|think|tool_call|tool_response|(?:start|end)_of_\w{1,32})>)
+    | <(?=</?SYS>>)
+    | \[(?=/?(?:INST|SYS|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_\w{1,32}|ARGS|CALL_ID|THINK)\])
+    """,
+    re.VERBOSE,
+)
+"""Where a text begins that chat templates use as a token: LLM servers read such text as the token itself."""
+
+
+def fence(secret: bytes, inside: Iterable[str]) -> str:
+    """12 hex digits that nobody who lacks the secret can foresee: HMAC-SHA256 (RFC 2104) of what goes inside.
+
+    A document cannot hold the fence of a prompt that it is in, whatever fences its author has seen. The same
+    texts get the same fence, so that a question asked again is the same prompt: its answer can be repeated
+    at temperature 0, and it is found in the LLM server's prefix cache.
+    """
+    return hmac.digest(secret, msgspec.json.encode(list(inside)), "sha256").hex()[:FENCE_DIGITS]
+
+
+def inert(text: str, fence: str) -> str:
+    """The text as the LLM may see it: without the fence, control characters and tokens of chat templates."""
+    without = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return _TOKEN.sub(lambda found: f"{found[0]} ", without).replace(fence, " ")
+
+
+def one_line(text: str, fence: str) -> str:
+    """Such a text on one line, for names and headings: they stand on lines that a template begins."""
+    return " ".join(inert(text, fence).split())
