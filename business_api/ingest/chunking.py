@@ -35,10 +35,15 @@ _NAMESPACE = uuid.UUID("6f3c1a52-9b1e-5d0f-8a53-2f3e1c7b9d40")
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """A chunk and the text that is embedded for it: title and headings in one line, then the chunk."""
+    """A chunk and the text that is embedded for it: title and headings in one line, then the chunk.
+
+    `before` is the whitespace between this chunk and the one before, `after` that behind the last chunk.
+    """
 
     chunk: Chunk
     embedded: str
+    before: str = ""
+    after: str = ""
 
 
 class _Span(msgspec.Struct, frozen=True):
@@ -75,6 +80,7 @@ class Chunker:
         spans = self._joined(read.text, title, spans)
         _assert_nothing_lost(read.text, spans)
         pieces = []
+        ends = [0, *(span.end for span in spans)]
         for number, span in enumerate(spans):
             chunk = Chunk(
                 id=str(uuid.uuid5(_NAMESPACE, f"{tenant}/{document}/{content_hash}/{number}")),
@@ -86,7 +92,9 @@ class Chunker:
                 end=span.end,
                 text=read.text[span.start : span.end],
             )
-            pieces.append(Piece(chunk, self._prefix(title, span.path) + chunk.text))
+            before = read.text[ends[number] : span.start]
+            after = read.text[span.end :] if number == len(spans) - 1 else ""
+            pieces.append(Piece(chunk, self._prefix(title, span.path) + chunk.text, before, after))
         return pieces
 
     def _outline(self, read: Text, document: str) -> tuple[str, Sequence[Section]]:

@@ -5,30 +5,22 @@ that leaves the old state. One document that cannot be read never stops the othe
 """
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from business_api.ingest.chunking import CHUNK_CHARACTERS, CHUNK_TOKENS, VERSION, Chunker, Piece
+from business_api.ingest.chunking import Piece
 from business_api.ingest.finding import DocumentFile, Found, find
+from business_api.ingest.indexing import BATCH, Indexer
 from business_api.ingest.reading import Reader, Text, Unreadable
 from business_api.ingest.summary import Account, Summary
 from business_api.ingest.watching import Unwatched, Watch
-from business_api.vector_store.protocol import Point, StoredDocument, VectorStore
+from business_api.vector_store.protocol import StoredDocument, VectorStore
 
 if TYPE_CHECKING:
     from business_api.embedding import Embedder
-
-BATCH = 32
-"""Chunks that are embedded together."""
-
-_WINDOW = 16
-"""Batches that are collected and sorted by length: what a run holds in memory beside one document."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +44,7 @@ async def ingest(
     found = await asyncio.to_thread(find, paths)
     watch.total(sum(file.size for file in found.documents))
     generation = await store.begin(tenant)
-    indexer = _Indexer(store, embedder, tenant=tenant, generation=generation, watch=watch, batch=batch)
+    indexer = Indexer(store, embedder, tenant=tenant, generation=generation, watch=watch, batch=batch)
     run = _Run(tenant, await store.documents(tenant), indexer)
     async with Reader() as reader:
         for file in found.documents:
@@ -68,83 +60,10 @@ async def ingest(
     )
 
 
-class _Staged(msgspec.Struct, frozen=True):
-    """A piece on its way, with the share of its document's bytes that is done with it."""
-
-    piece: Piece
-    content_hash: str
-    size: float
-
-
-class _Indexer:
-    """Embeds and stages; retires a document before the first chunk of its new version is staged."""
-
-    def __init__(
-        self,
-        store: VectorStore,
-        embedder: "Embedder",
-        *,
-        tenant: str,
-        generation: int,
-        watch: Watch,
-        batch: int,
-    ) -> None:
-        self.chunker = Chunker(embedder.tokenizer, embedder.max_tokens)
-        self.watch = watch
-        self.embedding_seconds = 0.0
-        self._store, self._embedder = store, embedder
-        self._tenant, self._generation, self._batch = tenant, generation, batch
-        self._waiting: list[_Staged] = []
-        self._touched = False
-
-    def content_hash(self, text: str) -> str:
-        """Same hash: same text, cut and embedded in the same way."""
-        limits = f"{CHUNK_TOKENS}/{CHUNK_CHARACTERS}/{self._embedder.max_tokens}"
-        how = f"{VERSION}/{limits}/{self._embedder.name}\n"
-        return hashlib.sha256(how.encode() + text.encode()).hexdigest()
-
-    async def retire(self, documents: Sequence[str]) -> None:
-        if documents:
-            self._touched = True
-            await self._store.retire(self._tenant, self._generation, documents)
-
-    async def add(self, pieces: Sequence[Piece], content_hash: str, size: int) -> None:
-        for piece in pieces:
-            self._waiting.append(_Staged(piece, content_hash, size / len(pieces)))
-            if len(self._waiting) >= self._batch * _WINDOW:
-                await self._flush()
-
-    async def _flush(self) -> None:
-        # texts of about the same length share a batch: the embedder pads the shorter ones
-        waiting = sorted(self._waiting, key=lambda staged: len(staged.piece.embedded))
-        self._waiting = []
-        for start in range(0, len(waiting), self._batch):
-            batch = waiting[start : start + self._batch]
-            began = time.perf_counter()
-            vectors = await self._embedder.embed([staged.piece.embedded for staged in batch])
-            self.embedding_seconds += time.perf_counter() - began
-            points = [
-                Point(staged.piece.chunk, vector, staged.content_hash)
-                for staged, vector in zip(batch, vectors, strict=True)
-            ]
-            self._touched = True
-            await self._store.stage(self._tenant, self._generation, points)
-            self.watch.advance(sum(staged.size for staged in batch), chunks=len(batch))
-
-    async def publish(self) -> bool:
-        """Make all of it visible; False if there was nothing to publish."""
-        await self._flush()
-        if self._touched:
-            self.watch.message("publishing")
-            await self._store.publish(self._tenant, self._generation)
-        await self._store.vacuum(self._tenant)
-        return self._touched
-
-
 class _Run:
     """Decides for each document, and keeps the accounts."""
 
-    def __init__(self, tenant: str, stored: Mapping[str, StoredDocument], indexer: _Indexer) -> None:
+    def __init__(self, tenant: str, stored: Mapping[str, StoredDocument], indexer: Indexer) -> None:
         self.accounts: list[Account] = []
         self.indexer = indexer
         self._tenant, self._stored = tenant, stored

@@ -20,12 +20,18 @@ class StoredDocument(msgspec.Struct, frozen=True):
 
 
 class Point(msgspec.Struct, frozen=True):
-    """A chunk to store, its unit vector, the hash of the document's content, what the document is about."""
+    """A chunk to store, its unit vector, the hash of the document's content, what the document is about.
+
+    `before` is the whitespace between this chunk and the one before, `after` that behind the last chunk: with
+    them a document can be put together again, character by character.
+    """
 
     chunk: Chunk
     vector: Sequence[float]
     content_hash: str
     about: About = About()
+    before: str = ""
+    after: str = ""
 
 
 class Wording(msgspec.Struct, frozen=True):
