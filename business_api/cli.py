@@ -98,33 +98,38 @@ async def _ingest(settings: Settings, paths: list[Path], collection: str, tenant
 @cli.command()
 def ask(
     question: Annotated[str, typer.Argument(help="What you want to know.")],
+    *,
     assistant: Annotated[str | None, typer.Option(help="Which assistant; default: the first one.")] = None,
     url: Annotated[
         str | None, typer.Option(help="A running business API; default: by your settings.")
     ] = None,
     key: Annotated[str | None, typer.Option(envvar="TANDEM_API_KEY", help="API key.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show how the passages were chosen.")] = False,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            help="Search only some documents: documents=a.md,b.md, language=en, tags=a,b, after=2026-01-31, "
+            "before=2026-12-31. Can be given more than once: all must hold.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask a running business API and print the answer with its citations.
 
-    Example: business-api ask "Which port does the LLM server listen on?"
+    Example: business-api ask "Which port does the LLM server listen on?" --explain
     """
-    from business_api.asking import ask_server
+    from business_api.asking import ask_server, print_answer
 
     settings = read_settings()
-    answered = run(ask_server(url or f"http://{settings.host}:{settings.port}", question, assistant, key))
+    address = url or f"http://{settings.host}:{settings.port}"
+    answered = run(
+        ask_server(address, key, question, assistant, explain=explain, filters=tuple(filters or ()))
+    )
     if as_json:
         print(json.dumps(answered, indent=2))
-        return
-    console = Console()
-    console.print(answered["answer"], markup=False)
-    for citation in answered["tandem"]["citations"]:
-        quote = " ".join(citation["quote"].split())
-        console.print(
-            f"  [{citation['marker']}] {citation['document']}: “{quote}”", style="dim", markup=False
-        )
-    if answered["tandem"]["degraded"]:
-        console.print(f"  degraded: {', '.join(answered['tandem']['degraded'])}", style="yellow")
+    else:
+        print_answer(answered)
 
 
 @cli.command()

@@ -7,7 +7,10 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from msgspec.structs import replace
+from typer.testing import CliRunner
 
+from business_api.cli import cli
 from business_api.passages import Candidate, Narrowing
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf, passage
 from tests.stack import PORTS, Stack, running_stack
@@ -141,3 +144,43 @@ async def test_how_probable_an_answer_is_is_said_only_when_it_was_judged(tmp_pat
     assert judged["tandem"]["answerable"] == 0.877
     assert {"answerable", "passages"}.isdisjoint(unjudged["tandem"])
     assert "passages" not in judged["tandem"]
+
+
+def test_the_command_shows_the_candidates_as_a_table(tmp_path: Path) -> None:
+    fates = replace(CANDIDATES[1], fate=f"duplicate of {PORTS.chunk.id}")
+    explained = FixedShelf((PORTS,), candidates=(CANDIDATES[0], fates, CANDIDATES[2]))
+    with running_stack(tmp_path, shelf=explained, judge=FixedJudge(probability=0.9)) as stack:
+        asked = ["ask", "Which port?", "--url", stack.url, "--explain", "--filter", "tags=a,b"]
+        shown = CliRunner(env={"COLUMNS": "140"}).invoke(cli, asked)
+    assert shown.exit_code == 0, shown.output
+    lines = [" ".join(line.replace("│", " ").split()) for line in shown.output.splitlines()]
+    assert "It listens on port 8001 [1]." in lines
+    assert "answerable: 90%" in lines
+    assert "searched for: Which port?" in lines
+    assert "only: tags=a,b" in lines
+    assert "1 docs/ports.md 2: 0.712 1: 9.5 2: 0.9 1: 4.25 kept" in lines
+    assert "2 docs/twin.md 1: 0.8 - 1: 1.1 2: -1 same as no. 1" in lines
+    assert "3 docs/far.md - 2: 3 3: 0.2 - too far down" in lines
+    assert stack.shelf.queries[0].narrowing == Narrowing(tags=("a", "b"))
+
+
+def test_the_command_shows_what_comes_nearest_when_there_is_no_answer(tmp_path: Path) -> None:
+    with running_stack(tmp_path, shelf=shelf(), judge=FixedJudge(probability=0.1)) as stack:
+        shown = CliRunner().invoke(cli, ["ask", "Who?", "--url", stack.url, "--assistant", "careful"])
+    assert "The documents do not answer this." in shown.output
+    assert "nearest: docs/ports.md" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ("tags", 2, "name=value"),
+        ("colour=red", 1, "tandem.filter.colour"),
+        ("after=soon", 1, "tandem.filter.after"),
+    ],
+)
+def test_the_command_says_which_filter_is_wrong(tmp_path: Path, given: str, code: int, said: str) -> None:
+    with running_stack(tmp_path) as stack:
+        shown = CliRunner().invoke(cli, ["ask", "Who?", "--url", stack.url, "--filter", given])
+    assert shown.exit_code == code
+    assert said in shown.stderr

@@ -32,6 +32,16 @@ const helped = client.chat.completions.stream({ model: "tandem", messages, max_t
 assert.ok(await helped.finalContent());
 console.log("stream helper: ok");
 
+const explained = await client.chat.completions.create({
+  model: "tandem", messages, max_tokens: 20, tandem: { explain: true },
+});
+assert.ok(explained.tandem.explain.query.texts.length > 0);
+await assert.rejects(
+  client.chat.completions.create({ model: "tandem", messages, tandem: { filter: { colour: "red" } } }),
+  (error) => error.param === "tandem.filter.colour",
+);
+console.log("explain: ok");
+
 const called = await client.chat.completions.create({ model: "plain", messages, tools: [tool], max_tokens: 40 });
 assert.ok(called.choices[0].message.tool_calls?.length || called.choices[0].message.content);
 console.log("tools:", called.choices[0].finish_reason);

@@ -62,6 +62,22 @@ def usage_in_a_stream(client: openai.OpenAI) -> None:
     print("usage:", last.usage.total_tokens)
 
 
+def explanation(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="tandem", messages=QUESTION, max_tokens=20, extra_body={"tandem": {"explain": True}}
+    )
+    explain = answer.model_extra["tandem"]["explain"]  # type: ignore[index]
+    assert explain["query"]["texts"]
+    print("explain:", len(explain["candidates"]), "candidates")
+    wrong = {"tandem": {"filter": {"colour": "red"}}}
+    try:
+        client.chat.completions.create(model="tandem", messages=QUESTION, extra_body=wrong)
+    except openai.BadRequestError as exc:
+        assert exc.param == "tandem.filter.colour"
+    else:
+        raise AssertionError("BadRequestError was not raised")
+
+
 def tools(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(model="plain", messages=QUESTION, tools=[TOOL], max_tokens=40)
     message = answer.choices[0].message
@@ -123,8 +139,8 @@ def main() -> None:
     base_url, key = sys.argv[1], (sys.argv[2:] or ["none"])[0]
     client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=300)
     for check in (
-        whole, parts_and_roles, stream_as_the_readme_does, usage_in_a_stream, tools, tool_results, errors,
-        models_and_embeddings,
+        whole, parts_and_roles, stream_as_the_readme_does, usage_in_a_stream, explanation, tools,
+        tool_results, errors, models_and_embeddings,
     ):  # fmt: skip
         check(client)
     client.close()
