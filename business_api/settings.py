@@ -67,6 +67,25 @@ class EmbeddingSettings(_Group):
     deadline: float = 5.0
 
 
+class RerankSettings(_Group):
+    """What reads a question and a passage together, to put the best passages first."""
+
+    kind: Literal["none", "onnx", "sentence-transformers", "hosted"] = "none"
+    folder: Path = Path("models/reranker")
+    """Folder of a cross-encoder, relative to `var`: model.onnx and tokenizer.json, or what
+    sentence-transformers loads."""
+    model: str | None = None
+    """Name that `hosted` asks for; `sentence-transformers` loads the published model of this name, if set, in
+    place of the folder."""
+    url: str | None = None
+    """Base URL of a hosted API with `/rerank`, such as http://gpu-box:8002/v1 for vLLM."""
+    api_key: SecretStr | None = None
+    threads: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
+    """Threads of the ONNX model."""
+    deadline: float = Field(0.5, gt=0)
+    """Longest time to rerank; passages keep their order when it is over."""
+
+
 class StoreSettings(_Group):
     """Where chunks and their vectors are kept."""
 
@@ -124,6 +143,7 @@ class Settings(BaseSettings):
     """Tenant of callers without a key, and of `ingest`."""
     llm: LlmSettings = LlmSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    rerank: RerankSettings = RerankSettings()
     store: StoreSettings = StoreSettings()
     guard: GuardSettings = GuardSettings()
     sink: SinkSettings = SinkSettings()

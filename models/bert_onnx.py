@@ -1,6 +1,7 @@
 """Builds an ONNX graph of a BERT sentence encoder from its safetensors: mean pooling and L2 norm inside.
 
-No torch: the graph is written node by node and equals the original to float32 rounding.
+A cross-encoder (BertForSequenceClassification) ends in the logits of its labels instead. No torch: the graph
+is written node by node and equals the original to float32 rounding.
 """
 
 import json
@@ -67,24 +68,25 @@ def build(folder: Path, out: Path, advance: Advance) -> None:
     The weights go into `out`.data beside it: onnxruntime maps that file instead of copying it (80 MB less).
 
     Inputs input_ids, attention_mask, token_type_ids: int64 [b, s]. Output `out`: float32 [b, hidden],
-    each row of length 1.
+    each row of length 1; of a cross-encoder float32 [b, labels].
     """
     config = json.loads((folder / "config.json").read_text())
-    graph = _Graph(load_file(folder / "model.safetensors"))
+    weights = load_file(folder / "model.safetensors")
+    graph = _Graph({name.removeprefix("bert."): values for name, values in weights.items()})
     mask = graph.apply("Cast", "attention_mask", to=TensorProto.FLOAT)
     bias = _attention_bias(graph, mask)
     x = _embeddings(graph, config)
     for number in range(config["num_hidden_layers"]):
         x = _layer(graph, config, f"encoder.layer.{number}", x, bias)
         advance(0.5 / config["num_hidden_layers"])
-    _pool(graph, x, mask)
-    model = _model(graph, config["hidden_size"])
+    end = _classify(graph, x) if "classifier.weight" in graph.weights else _pool(graph, x, mask)
+    model = _model(graph, *end)
     onnx.checker.check_model(model)
-    weights = out.with_name(f"{out.name}.data")
-    weights.unlink(missing_ok=True)
-    onnx.external_data_helper.convert_model_to_external_data(model, location=weights.name)
+    beside = out.with_name(f"{out.name}.data")
+    beside.unlink(missing_ok=True)
+    onnx.external_data_helper.convert_model_to_external_data(model, location=beside.name)
     onnx.external_data_helper.write_external_data_tensors(model, str(out.parent))
-    weights.chmod(0o644)
+    beside.chmod(0o644)
     out.write_bytes(model.SerializeToString(deterministic=True))
     advance(0.5)
 
@@ -152,19 +154,27 @@ def _attention(graph: _Graph, config: dict[str, Any], layer: str, x: str, bias: 
     return graph.apply("Reshape", joined, graph.integers(0, 0, hidden))
 
 
-def _pool(graph: _Graph, x: str, mask: str) -> None:
-    """Mean over the tokens that are not padding, then length 1; the value is named `out`."""
+def _pool(graph: _Graph, x: str, mask: str) -> tuple[str, int]:
+    """Mean over the tokens that are not padding, then length 1; and its width."""
     kept = graph.apply("Unsqueeze", mask, graph.integers(2))
     total = graph.apply("ReduceSum", graph.apply("Mul", x, kept), graph.integers(1), keepdims=0)
     count = graph.apply("ReduceSum", kept, graph.integers(1), keepdims=0)
     mean = graph.apply("Div", total, count)
     unit = graph.apply("LpNormalization", mean, axis=-1, p=2)
-    graph.nodes.append(onnx.helper.make_node("Identity", [unit], ["out"]))
+    return unit, graph.weights["embeddings.LayerNorm.weight"].size
 
 
-def _model(graph: _Graph, hidden: int) -> Any:
+def _classify(graph: _Graph, x: str) -> tuple[str, int]:
+    """The labels' logits from the first token; and their number."""
+    first = graph.apply("Squeeze", graph.apply("Gather", x, graph.integers(0), axis=1), graph.integers(1))
+    pooled = graph.apply("Tanh", graph.linear(first, "pooler.dense"))
+    return graph.linear(pooled, "classifier"), graph.weights["classifier.bias"].size
+
+
+def _model(graph: _Graph, end: str, width: int) -> Any:
+    graph.nodes.append(onnx.helper.make_node("Identity", [end], ["out"]))
     inputs = [onnx.helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"]) for name in INPUTS]
-    output = onnx.helper.make_tensor_value_info("out", TensorProto.FLOAT, ["b", hidden])
+    output = onnx.helper.make_tensor_value_info("out", TensorProto.FLOAT, ["b", width])
     whole = onnx.helper.make_graph(graph.nodes, "sentence_encoder", inputs, [output], graph.constants)
     opset = onnx.helper.make_opsetid("", OPSET)
     return onnx.helper.make_model(whole, opset_imports=[opset], ir_version=IR_VERSION)

@@ -36,6 +36,7 @@ UNTRACKED = {"var", "dist", "node_modules", "__pycache__"}
 PROGRAMS = {"business-api": business_cli.cli, "llm-server": llm_cli.commands}
 OF_THE_MACHINE = {
     "BUSINESS_API_EMBEDDING__THREADS": "CPU cores, at most 4",
+    "BUSINESS_API_RERANK__THREADS": "CPU cores, at most 4",
     "LLM_SERVER_THREADS": "CPU cores",
 }
 

@@ -1,14 +1,13 @@
 """A tiny cross-encoder with weights set by hand: a BERT that counts the question's tokens found in the text.
 
-One dimension a token, some for what a position is. In layer 0 each token of the question looks for itself in the
-text, and at a special token if it is not there; in layer 1 [CLS] averages what the question's tokens saw.
+One dimension a token, some for what a position is. In layer 0 each token of the question looks for itself in
+the text, and at a special token if it is not there; in layer 1 [CLS] averages what the question's tokens saw.
 Noise on all weights lets every part of the network matter a little.
 """
 
 import json
 from pathlib import Path
 from string import ascii_lowercase, digits
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from models.bert_onnx import build
 
 MAX_TOKENS = 64
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = "the a is on which port does server listen yellow bananas are what where how model answers".split()
 TOKENS = [*SPECIAL, *ascii_lowercase, *digits, *(f"##{one}" for one in ascii_lowercase + digits), *WORDS[2:]]
 
@@ -41,7 +40,7 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_cross_encoder(folder: Path, labels: int = 1) -> Path:
-    """Write the model into `folder`. Two labels have half of the logit each, one of them negative."""
+    """Write the model into `folder`. Of two labels each has half of the logit, the first negated."""
     folder.mkdir(exist_ok=True)
     config = {
         "architectures": ["BertForSequenceClassification"],
@@ -75,7 +74,7 @@ def _write_tokenizer(folder: Path) -> None:
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     tokenizer.save(str(folder / "tokenizer.json"))
     named = {f"{name[1:-1].lower()}_token": name for name in SPECIAL}
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_TOKENS, **named}
+    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": MAX_TOKENS, **named}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
@@ -101,14 +100,14 @@ def _weights(labels: int) -> Weights:
     _attend(weights, 1, {QUESTION: 1.0, MARK: -2.0}, sees=MISSED, keeps=ANSWER)
 
     weights["bert.pooler.dense.weight"][0, ANSWER] += 1
-    signs = np.array([1.0] if labels == 1 else [-0.5, 0.5], np.float32)
+    signs = np.ones(1, np.float32) if labels == 1 else np.linspace(-0.5, 0.5, labels, dtype=np.float32)
     weights["classifier.weight"][:, 0] -= 10 * signs
     weights["classifier.bias"] += 4 * signs
     return weights
 
 
 def _attend(weights: Weights, layer: int, scores: dict[int, float], *, sees: int, keeps: int) -> None:
-    """Let every position look for those with the dimensions `scores`, and keep their `sees` as its `keeps`."""
+    """Let each position look for those with the dimensions `scores`, and keep their `sees` as its `keeps`."""
     name = f"bert.encoder.layer.{layer}.attention"
     weights[f"{name}.self.query.bias"][QUESTION] += SHARP
     for dimension, score in scores.items():
@@ -119,7 +118,10 @@ def _attend(weights: Weights, layer: int, scores: dict[int, float], *, sees: int
 
 def _shapes(labels: int) -> list[tuple[str, tuple[int, ...]]]:
     """Names and shapes of all weights of the model."""
-    linear: dict[str, tuple[int, ...]] = {"bert.pooler.dense": (HIDDEN, HIDDEN), "classifier": (labels, HIDDEN)}
+    linear: dict[str, tuple[int, ...]] = {
+        "bert.pooler.dense": (HIDDEN, HIDDEN),
+        "classifier": (labels, HIDDEN),
+    }
     norms = ["bert.embeddings.LayerNorm"]
     for layer in range(2):
         name = f"bert.encoder.layer.{layer}"

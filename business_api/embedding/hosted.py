@@ -1,6 +1,5 @@
 """An embedding model behind an OpenAI embeddings API, such as a second vLLM."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from business_api.embedding.protocol import Vectors
 from business_api.errors import RetrievalUnavailable
+from business_api.hosted_model import ask, open_session
 from business_api.settings import EmbeddingSettings
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 TEXTS_A_CALL = 64
 MAX_TOKENS = 256
-KEPT_ALIVE = 4.0
-"""Seconds; vLLM closes idle connections after 5."""
 
 
 class _Embedding(msgspec.Struct):
@@ -52,11 +50,7 @@ class HostedEmbedder:
         """
         if not settings.url:
             raise ValueError("embedding kind 'hosted' needs BUSINESS_API_EMBEDDING__URL")
-        secret = settings.api_key.get_secret_value() if settings.api_key else None
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=32, keepalive_timeout=KEPT_ALIVE),
-            headers={"Authorization": f"Bearer {secret}"} if secret else None,
-        )
+        session = open_session(settings.api_key)
         embedder = cls(settings, session, settings.dimension or 0)
         try:
             if not embedder.dimension:
@@ -80,18 +74,14 @@ class HostedEmbedder:
 
     async def _call(self, texts: Sequence[str]) -> Vectors:
         asked = {"model": self.name, "input": list(texts), "encoding_format": "float"}
-        try:
-            async with asyncio.timeout(self._deadline):
-                async with self._session.post(self._url, json=asked) as response:
-                    if response.status != 200:
-                        raise RetrievalUnavailable("the embedding server refused the call")
-                    answer = msgspec.json.decode(await response.read(), type=_Answer)
-        except TimeoutError as exc:
-            raise RetrievalUnavailable("the embedding server did not answer in time") from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            raise RetrievalUnavailable("the embedding server cannot be reached") from exc
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise RetrievalUnavailable("the embedding server did not answer with embeddings") from exc
+        answer = await ask(
+            self._session,
+            self._url,
+            asked,
+            _Answer,
+            server="the embedding server",
+            deadline=self._deadline,
+        )
         return self._vectors(answer, len(texts))
 
     def _vectors(self, answer: _Answer, wanted: int) -> Vectors:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from business_api.embedding.local import LocalEmbedder
-from business_api.embedding.onnx import needed, open_tokenizer
+from business_api.embedding.onnx import REMEDY
 from business_api.embedding.protocol import Vectors
+from business_api.onnx_file import needed, open_tokenizer
 from business_api.settings import EmbeddingSettings
 
 
@@ -16,8 +17,8 @@ def open_torch(settings: EmbeddingSettings, folder: Path) -> LocalEmbedder:
     """Load the folder's `sentence-transformers` sub-folder, or the folder itself. Raises OSError."""
     inner = folder / "sentence-transformers"
     folder = inner if inner.exists() else folder
-    needed(folder / "modules.json")
-    tokenizer = open_tokenizer(folder)
+    needed(folder / "modules.json", REMEDY)
+    tokenizer = open_tokenizer(folder, REMEDY)
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as exc:

@@ -10,7 +10,11 @@ class Reranker(Protocol):
     name: str
 
     async def score(self, question: str, texts: Sequence[str]) -> list[float]:
-        """One score a text, in the order of the texts, higher is better. Raises RetrievalUnavailable."""
+        """One score a text, in the order of the texts, higher is better. Raises RetrievalUnavailable.
+
+        Scores are finite: logits or probabilities, as the model gives them, and only comparable within one
+        model. What is longer than the model reads is cut at its end. Cancelling stops the work.
+        """
 
     async def aclose(self) -> None:
         """Stop the work and give the memory back."""
