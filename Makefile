@@ -9,9 +9,9 @@ export SSL_CERT_FILE ?= $(or $(PIP_CERT),$(shell $(PYTHON) -c 'import ssl; print
 export UV_LINK_MODE ?= hardlink
 INSTALL = $(UV) pip install --require-hashes --python
 DEV := .venv/dev/bin
-CODE := business_api llm_server models tests loadtests deploy
+CODE := business_api llm_server models tests loadtests evals deploy
 
-.PHONY: help run install models test test-vllm check fmt lint lock bench loadtest image-size clean
+.PHONY: help run install models test test-vllm check fmt lint lock bench loadtest eval image-size clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -84,6 +84,9 @@ check: lint test test-vllm  ## what CI runs
 # --- figures ------------------------------------------------------------------------------------------
 bench: .venv/dev/.ready install models  ## paired benchmarks -> loadtests/results/*.json (ARGS=--quick)
 	$(DEV)/python -m loadtests.bench $(ARGS)
+
+eval: .venv/dev/.ready models  ## quality of answers on DATA=dir -> evals/results/*.json (ARGS=--ablate)
+	@$(DEV)/python -m evals $(DATA) $(ARGS)
 
 image-size: .venv/dev/.ready $(UV) models  ## how large the serving image is, and that its files answer
 	$(DEV)/python -m deploy.measure_image

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from business_api.eval_cli import FORWARDED, evaluate
 from business_api.keys_cli import keys
 from business_api.settings import Settings
 from business_api.terminal import fail, read_settings, run
@@ -24,6 +25,7 @@ cli = typer.Typer(
     help="Answers questions from your documents, with citations. Start with: business-api ingest PATH",
 )
 cli.add_typer(keys, name="keys")
+cli.command("eval", add_help_option=False, context_settings=FORWARDED)(evaluate)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Tenant = Annotated[str | None, typer.Option(help="Whose documents; default: BUSINESS_API_TENANT.")]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("business_api", "llm_server", "models", "loadtests", "deploy", "tests")
+PACKAGES = ("business_api", "llm_server", "models", "loadtests", "evals", "deploy", "tests")
 FILE_LINES = 250
 FUNCTION_LINES = 40
 BANNED_NAMES = {

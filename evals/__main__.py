@@ -1,0 +1,5 @@
+"""`python -m evals`."""
+
+from evals.commands import main
+
+main()
