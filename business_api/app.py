@@ -22,6 +22,7 @@ from business_api.metrics import Metrics
 from business_api.openai_api import Embed, OpenAiApi
 from business_api.ops_api import OpsApi, Problem
 from business_api.prompting import Prompting, Template
+from business_api.reranking import open_reranker
 from business_api.retrieval import Retriever
 from business_api.rewriting import rewrite
 from business_api.settings import Settings
@@ -64,7 +65,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         guard = Guard.open(settings)
         opened.callback(guard.close)
         metrics = watching(upstream, sink)
-        retriever = Retriever(stores, embedder, settings.embedding.deadline, settings.store.deadline)
+        retriever = await _retriever(settings, stores, embedder, opened)
         parts = Parts(
             assistants=assistants,
             check=guard.check,
@@ -93,6 +94,22 @@ async def _stores(
         opened.push_async_callback(store.aclose)
         stores[collection] = store
     return stores
+
+
+async def _retriever(
+    settings: Settings, stores: Mapping[str, VectorStore], embedder: Embedder, opened: AsyncExitStack
+) -> Retriever:
+    reranker = await open_reranker(settings)
+    if reranker is not None:
+        opened.push_async_callback(reranker.aclose)
+    return Retriever(
+        stores,
+        embedder,
+        settings.embedding.deadline,
+        settings.store.deadline,
+        reranker,
+        settings.rerank.deadline,
+    )
 
 
 def _prompting(settings: Settings, assistants: Assistants) -> Prompting:

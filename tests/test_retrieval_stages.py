@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from business_api.assistants import Assistant
-from business_api.exchange import Found
+from business_api.errors import RetrievalUnavailable
+from business_api.exchange import Degradation, Found
 from business_api.passages import Narrowing, Query
 from business_api.retrieval import Retriever
 from business_api.vector_store import Generations
+from tests.fake_reranker import FakeReranker
 from tests.fakes import LetterEmbedder
 from tests.places import chunk, embedded, ingest, points
 
@@ -29,8 +31,10 @@ async def store(tmp_path: Path) -> AsyncIterator[Generations]:
         await opened.aclose()
 
 
-async def retrieve(store: Any, query: Query, embedder: Any = None, **assistant: Any) -> Found:
-    retriever = Retriever({"kb": store}, embedder or LetterEmbedder(), 5.0, 5.0)
+async def retrieve(
+    store: Any, query: Query, embedder: Any = None, reranker: FakeReranker | None = None, **assistant: Any
+) -> Found:
+    retriever = Retriever({"kb": store}, embedder or LetterEmbedder(), 5.0, 5.0, reranker, 0.2)
     return await retriever.retrieve(query, "acme", Assistant(collection="kb", **assistant))
 
 
@@ -100,6 +104,51 @@ async def test_neighbours_are_joined_only_when_the_assistant_wants_it(store: Gen
     assert len(apart.passages) == 2
     (whole,) = (await retrieve(store, Query(("port",)), join_neighbours=True)).passages
     assert (whole.chunk.start, whole.chunk.end, whole.chunk.text) == (0, 33, text)
+
+
+async def test_the_reranker_reads_the_best_and_its_order_decides(store: Generations) -> None:
+    await ingest(store, DOCUMENTS)
+    reranker = FakeReranker()
+    query = Query(("what is yellow", "port"))
+    found = await retrieve(store, query, reranker=reranker, rerank=3, passages=2)
+
+    ((question, texts),) = reranker.asked
+    assert question == "what is yellow"
+    assert sorted(texts) == sorted(DOCUMENTS.values())
+    assert documents(found)[0] == "codes.md"  # it has "is"; "yellow." is no word of the question
+    assert found.passages[0].score == pytest.approx(1 / 3)
+    assert found.candidates[0].rerank_score == found.passages[0].score
+    assert "rerank" in found.timings_ms
+
+
+@pytest.mark.parametrize(
+    ("reranker", "name"),
+    [
+        (FakeReranker(hangs=True), Degradation.RERANK_TIMEOUT),
+        (FakeReranker(error=RetrievalUnavailable("away")), Degradation.RERANK_UNAVAILABLE),
+    ],
+    ids=["late", "away"],
+)
+async def test_without_the_reranker_the_order_is_the_searches_and_it_is_said(
+    store: Generations, reranker: FakeReranker, name: Degradation
+) -> None:
+    await ingest(store, DOCUMENTS)
+    query = Query(("LLM server port",))
+    plain = await retrieve(store, query)
+    found = await retrieve(store, query, reranker=reranker, rerank=3)
+
+    assert documents(found) == documents(plain)
+    assert found.degraded == (name,)
+    assert "rerank" in found.timings_ms
+    assert reranker.gave_up == reranker.hangs
+
+
+async def test_an_assistant_without_reranking_asks_no_reranker(store: Generations) -> None:
+    await ingest(store, DOCUMENTS)
+    reranker = FakeReranker()
+    found = await retrieve(store, Query(("port",)), reranker=reranker)
+    assert reranker.asked == []
+    assert "rerank" not in found.timings_ms
 
 
 @pytest.mark.parametrize("text", ["Где порт?", "ポート", "🦊", "¿?", "the of and", " ", "x" * 90_000])
