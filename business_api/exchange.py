@@ -151,7 +151,9 @@ class Delta(msgspec.Struct, frozen=True):
 class Citation(msgspec.Struct, frozen=True, kw_only=True):
     """A marker of the answer tied to a verbatim quote: `document_text[start:end] == quote`.
 
-    `by` says who set the marker: the `model`, or our own `match` of the sentence with the passage.
+    `by` says who set the marker: the `model`, our own `match` of the sentence with the passage, or `extract`
+    where the sentence is the passage's. `supported` says whether the passage holds what the sentence says;
+    None: not checked, or nothing to check.
     """
 
     marker: int
@@ -163,6 +165,7 @@ class Citation(msgspec.Struct, frozen=True, kw_only=True):
     quote: str
     score: float
     by: str = "model"
+    supported: bool | None = None
 
 
 class Generation(Protocol):
@@ -219,6 +222,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     answer: str = ""
     tool_calls: list[dict[str, Any]] = []
     citations: list[Citation] = []
+    support_rate: float | None = None
     degraded: list[Degradation] = []
     versions: dict[str, str] = {}
     timings_ms: dict[str, float] = {}

@@ -60,10 +60,14 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Passage(msgspec.Struct, frozen=True):
-    """A chunk as one question found it; `score` is comparable only within one answer."""
+    """A chunk as one question found it; `score` is comparable only within one answer.
+
+    `seams` are places in the chunk's text at which chunks were joined: what lies there is not the document's.
+    """
 
     chunk: Chunk
     score: float
+    seams: tuple[int, ...] = ()
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -53,7 +53,8 @@ def joined(candidates: Sequence[Candidate]) -> tuple[Passage, ...]:
     """The passages of what is kept; chunks that follow each other in a document become one.
 
     A joined passage stands where its best chunk stood and has that one's id. Between two chunks lies nothing
-    but whitespace: it is filled with line ends, so that offsets hold and no quote crosses it.
+    but whitespace: it is filled with line ends, so that offsets hold, and the passage's `seams` say where, so
+    that no quote crosses it.
     """
     kept = [one for one in candidates if one.fate == "kept"]
     runs: list[list[Candidate]] = []
@@ -74,9 +75,13 @@ def _follows(one: Chunk, other: Chunk) -> bool:
 
 def _passage(run: Sequence[Candidate], best: Candidate) -> Passage:
     score = best.score if best.rerank_score is None else best.rerank_score
+    seams: list[int] = []
     text, end = "", run[0].chunk.start
     for chunk in (one.chunk for one in run):
-        text += "\n" * (chunk.start - end) + chunk.text
+        if gap := chunk.start - end:
+            seams.append(len(text))
+            text += "\n" * gap
+        text += chunk.text
         end = chunk.end
     whole = replace(best.chunk, number=run[0].chunk.number, start=run[0].chunk.start, end=end, text=text)
-    return Passage(whole, score)
+    return Passage(whole, score, tuple(seams))
