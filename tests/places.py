@@ -7,11 +7,17 @@ from pathlib import Path
 
 from business_api.passages import Chunk
 from business_api.vector_store import Generations, Point
-from business_api.vector_store.collection import Collection
-from business_api.vector_store.edge import EdgeCollection
+from business_api.vector_store.edge_versions import EdgeCatalogue
+from business_api.vector_store.following import Following
 from tests.fakes import LetterEmbedder
 
 Open = Callable[..., Awaitable[Generations]]
+
+
+async def connected(following: Following, grace: float, clock: Callable[[], float]) -> Generations:
+    """A store over the live version, which is open."""
+    await following.connect()
+    return Generations(following.catalogue.collection, following, grace=grace, clock=clock)
 
 
 @asynccontextmanager
@@ -27,12 +33,9 @@ async def embedded(folder: Path) -> AsyncIterator[Open]:
         grace: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> Generations:
-        async def here() -> Collection | None:
-            return EdgeCollection.open(folder, collection, model=model, dimension=dimension, create=create)
-
-        store = Generations(collection, here, grace=grace, clock=clock)
-        await store.connect()
-        return store
+        catalogue = EdgeCatalogue(folder, collection)
+        following = Following(catalogue, model=model, dimension=dimension, create=create)
+        return await connected(following, grace, clock)
 
     yield open_
 

@@ -34,6 +34,15 @@ def _collections(app: FastAPI, client: AsyncQdrantClient) -> None:
     async def change_aliases(asked: models.ChangeAliasesOperation) -> Any:
         return _answer(await client.update_collection_aliases(asked.actions))
 
+    @app.get("/collections")
+    async def collections() -> Any:
+        return _answer(await client.get_collections())
+
+    @app.delete("/collections/{name}")
+    async def drop(name: str) -> Any:
+        await _there(client, name)
+        return _answer(await client.delete_collection(name))
+
     @app.get("/collections/{name}")
     async def collection(name: str) -> Any:
         await _there(client, name)
@@ -84,10 +93,12 @@ def _points(app: FastAPI, client: AsyncQdrantClient) -> None:
 def _searches(app: FastAPI, client: AsyncQdrantClient) -> None:
     @app.post("/collections/{name}/points/query/batch")
     async def query(name: str, asked: models.QueryRequestBatch) -> Any:
+        await _there(client, name)
         return _answer(await client.query_batch_points(name, asked.searches))
 
     @app.post("/collections/{name}/points/scroll")
     async def scroll(name: str, asked: models.ScrollRequest) -> Any:
+        await _there(client, name)
         found, after = await client.scroll(
             name,
             asked.filter,
@@ -99,6 +110,7 @@ def _searches(app: FastAPI, client: AsyncQdrantClient) -> None:
 
     @app.post("/collections/{name}/points/count")
     async def count(name: str, asked: models.CountRequest) -> Any:
+        await _there(client, name)
         return _answer(await client.count(name, asked.filter, exact=bool(asked.exact)))
 
 

@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from qdrant_client import AsyncQdrantClient
 
 from business_api.settings import StoreSettings
 from business_api.vector_store import Generations
-from business_api.vector_store.collection import Collection
-from business_api.vector_store.qdrant import QdrantCollection, connect
+from business_api.vector_store.collection import Collection, Row, Where
+from business_api.vector_store.following import Following
+from business_api.vector_store.qdrant_versions import QdrantCatalogue, connect
 from tests.fakes import serving
-from tests.places import Open
+from tests.places import Open, connected
 from tests.qdrant_front import front
 
 
@@ -28,7 +29,7 @@ from tests.qdrant_front import front
 async def in_memory(folder: Path) -> AsyncIterator[Open]:
     """The oracle: qdrant-client's own Python implementation of the server."""
     client = AsyncQdrantClient(":memory:")
-    yield _over(client, wrap=_Interleaved)
+    yield _over(client, kind=_SharedInterleaved)
     await client.close()
 
 
@@ -53,10 +54,10 @@ async def on_a_server(folder: Path) -> AsyncIterator[Open]:
     await client.close()
 
 
-class _Interleaved:
+class Interleaved:
     """The local mode never gives others a turn of the loop; a server does, in every call."""
 
-    def __init__(self, collection: Any) -> None:
+    def __init__(self, collection: Collection) -> None:
         self._collection = collection
         self.name = collection.name
 
@@ -69,10 +70,38 @@ class _Interleaved:
 
         return call
 
+    async def rows(self, where: Where, fields: Sequence[str]) -> AsyncIterator[Row]:
+        async for row in self._collection.rows(where, fields):
+            await asyncio.sleep(0)
+            yield row
 
-def _over(
-    client: AsyncQdrantClient, prefix: str = "", wrap: Callable[[Any], Any] = lambda made: made
-) -> Open:
+
+class _Shared(QdrantCatalogue):
+    """A catalogue whose client outlives it, and that notices a swap at once."""
+
+    patience = 0.0
+    interleaved = False
+
+    async def open(self, name: str) -> Collection:
+        return self._lent(await super().open(name))
+
+    async def make(self, number: int, model: str, dimension: int) -> Collection:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Payload indexes have no effect", append=False)
+            return self._lent(await super().make(number, model, dimension))
+
+    def _lent(self, collection: Any) -> Any:
+        return Interleaved(collection) if self.interleaved else collection
+
+    async def aclose(self) -> None:
+        """The client is the place's."""
+
+
+class _SharedInterleaved(_Shared):
+    interleaved = True
+
+
+def _over(client: AsyncQdrantClient, prefix: str = "", kind: type[_Shared] = _Shared) -> Open:
     async def open_(
         collection: str = "kb",
         *,
@@ -82,21 +111,8 @@ def _over(
         grace: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> Generations:
-        async def there() -> Collection | None:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Payload indexes have no effect", append=False)
-                made = await QdrantCollection.open(
-                    client,
-                    prefix + collection,
-                    model=model,
-                    dimension=dimension,
-                    create=create,
-                    deadline=20,
-                )
-            return wrap(made) if made else None
-
-        store = Generations(collection, there, grace=grace, clock=clock)
-        await store.connect()
-        return store
+        catalogue = kind(client, prefix + collection, 20.0)
+        following = Following(catalogue, model=model, dimension=dimension, create=create)
+        return await connected(following, grace, clock)
 
     return open_

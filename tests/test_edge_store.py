@@ -136,7 +136,7 @@ async def test_a_hit_of_another_tenant_is_never_turned_into_a_passage() -> None:
     [point] = await points([chunk("a.md", "secret")])
     row = Row(chunk_point("acme", 1, point).payload)
 
-    assert [found.chunk.text for found in passages_of([row], "acme", 1)] == ["secret"]
-    assert passages_of([row], "acme", 0) == ()
+    assert [found.chunk.text for found in passages_of([row], "acme", 1, 5)] == ["secret"]
+    assert passages_of([row], "acme", 0, 5) == ()
     with pytest.raises(ForeignHit):
-        passages_of([row], "evil", 1)
+        passages_of([row], "evil", 1, 5)

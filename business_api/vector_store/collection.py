@@ -3,9 +3,8 @@
 Knows nothing of tenants, generations or documents: that is `generations`.
 """
 
-import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -13,13 +12,9 @@ import msgspec
 DENSE = "dense"
 BM25 = "bm25"
 KEYWORDS = ("document", "record_of", "writer", "language", "tags")
-INTEGERS = ("since", "until", "date")
+INTEGERS = ("since", "until", "date", "generation")
 TENANT = "tenant"
 NAMESPACE = uuid.UUID("0b5d6a1e-7c3f-5a44-9e0d-5f4f0c2f6b11")
-
-
-class IndexMismatch(ValueError):
-    """The collection was indexed with another embedding model than the settings name."""
 
 
 class StoreLocked(OSError):
@@ -103,15 +98,15 @@ class Collection(Protocol):
         """The payload of the point with this id."""
 
     async def nearest(
-        self, vectors: Sequence[Vector], where: Where, *, corpus: Where, limit: int
+        self, vectors: Sequence[Vector], where: Where, *, corpus: Where, limit: int, fields: Sequence[str]
     ) -> list[list[Row]]:
         """For each vector the best points, best first, all in one call; equal scores in any order.
 
         `corpus` are the points among which a word's rarity is counted.
         """
 
-    async def rows(self, where: Where, fields: Sequence[str]) -> list[Row]:
-        """All points that match, with these payload fields, in any order."""
+    def rows(self, where: Where, fields: Sequence[str]) -> AsyncIterator[Row]:
+        """All points that match, with these payload fields, in any order, page by page."""
 
     async def count(self, where: Where) -> int:
         """How many points match, exactly."""
@@ -130,23 +125,3 @@ class Collection(Protocol):
 
     async def aclose(self) -> None:
         """Give the store back."""
-
-
-def physical_name(collection: str, model: str) -> str:
-    """`kb` and `all-MiniLM-L6-v2` -> `kb__v1_all-minilm-l6-v2`. Raises ValueError for an unusable name."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", collection):
-        raise ValueError(f"collection {collection[:80]!r}: use up to 64 letters, digits, '_' and '-'")
-    return f"{collection}__v1_{re.sub(r'[^a-z0-9.]+', '-', model.lower()).strip('-.')[:100]}"
-
-
-def check_model(collection: str, kept: Mapping[str, Any], model: str, dimension: int) -> None:
-    """Raise IndexMismatch unless the index was made by this model; dimension 0 is not compared."""
-    same_dimension = dimension in (0, kept.get("dimension"))
-    if kept.get("model") == model and same_dimension:
-        return
-    raise IndexMismatch(
-        f"collection {collection!r} was indexed with the embedding model {kept.get('model')!r} "
-        f"({kept.get('dimension')} dimensions), the settings say {model!r}"
-        f"{f' ({dimension} dimensions)' if dimension else ''}: set BUSINESS_API_EMBEDDING__MODEL back, or "
-        "ingest into another collection and name that one in assistants.toml"
-    )

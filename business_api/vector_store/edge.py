@@ -1,15 +1,12 @@
-"""The embedded vector store: one collection in a folder of this machine, for one process at a time.
+"""The embedded engine: one version of a collection in a folder of this machine, for one process at a time.
 
 The engine works inside our process and holds the interpreter for the length of a call (0.3-3 ms a query), so
 each call gets a turn of the event loop to itself, and long writes are cut into short calls.
 """
 
 import asyncio
-import fcntl
-import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,15 +15,8 @@ from typing import IO, Any, TypeVar
 import qdrant_edge as edge
 
 from business_api.errors import RetrievalUnavailable
-from business_api.vector_store.collection import (
-    NewPoint,
-    Row,
-    StoreLocked,
-    Vector,
-    Where,
-    check_model,
-    physical_name,
-)
+from business_api.vector_store.collection import NewPoint, Row, Vector, Where
+from business_api.vector_store.edge_files import lock_of, made_with, write, writing
 from business_api.vector_store.edge_query import filter_of, indexes, layout, point_of, requests_of
 
 UPSERT_BATCH = 32
@@ -36,41 +26,35 @@ T = TypeVar("T")
 
 
 class EdgeCollection:
-    """A Collection in the folder `root/<physical name>`; `root/<collection>.json` says which one that is."""
+    """A Collection in a folder of its own."""
 
     def __init__(self, folder: Path, shard: edge.EdgeShard, lock: IO[str]) -> None:
         self.name = folder.name
         self._shard = shard
         self._lock = lock
-        self._turn = asyncio.Lock()
+        self._writes = (folder / "writes").open("a")
+        self._turn, self._writing = asyncio.Lock(), asyncio.Lock()
 
     @classmethod
-    def open(
-        cls, root: Path, collection: str, *, model: str, dimension: int, create: bool
-    ) -> "EdgeCollection | None":
-        """Open the collection; None when there is none and `create` is false.
+    def open(cls, folder: Path) -> "EdgeCollection":
+        """Open what is there. Raises StoreLocked when another process has it, OSError when it is broken."""
+        return cls._locked(folder, _load)
 
-        Raises StoreLocked when another process has it, IndexMismatch when it was made by another model,
-        OSError when the folder cannot be read or written.
-        """
-        pointer = root / f"{collection}.json"
-        name = physical_name(collection, model)
-        if pointer.exists():
-            name = json.loads(pointer.read_text())["collection"]
-            check_model(collection, _kept(root / name), model, dimension)
-        elif not create:
-            return None
-        folder = root / name
+    @classmethod
+    def make(cls, folder: Path, model: str, dimension: int, made_at: float) -> "EdgeCollection":
+        """Open the folder, made new unless its making had been finished."""
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder)
+        kept = {"model": model, "dimension": dimension, "made_at": made_at}
+        return cls._locked(folder, _load if made_with(folder) else partial(_create, kept=kept))
+
+    @classmethod
+    def _locked(cls, folder: Path, load: Callable[[Path], edge.EdgeShard]) -> "EdgeCollection":
+        lock = lock_of(folder)
         try:
-            shard = _load(folder) if _kept(folder) else _create(folder, model, dimension)
-            if not pointer.exists():
-                _write(pointer, {"collection": name})
+            return cls(folder, load(folder), lock)
         except BaseException:
             lock.close()
             raise
-        return cls(folder, shard, lock)
 
     async def get(self, point: str) -> Mapping[str, Any] | None:
         """The payload of the point with this id."""
@@ -78,16 +62,15 @@ class EdgeCollection:
         return found[0].payload if found else None
 
     async def nearest(
-        self, vectors: Sequence[Vector], where: Where, *, corpus: Where, limit: int
+        self, vectors: Sequence[Vector], where: Where, *, corpus: Where, limit: int, fields: Sequence[str]
     ) -> list[list[Row]]:
         """For each vector the best points, best first; equal scores in any order."""
-        request = requests_of(vectors, where, corpus, limit)
+        request = requests_of(vectors, where, corpus, limit, fields)
         found = await self._call(lambda: self._shard.query_batch(request))
         return [[Row(point.payload or {}, point.score) for point in points] for points in found]
 
-    async def rows(self, where: Where, fields: Sequence[str]) -> list[Row]:
+    async def rows(self, where: Where, fields: Sequence[str]) -> AsyncIterator[Row]:
         """All points that match, read page by page."""
-        rows: list[Row] = []
         after, more = None, True
         while more:
             request = edge.ScrollRequest(
@@ -98,9 +81,9 @@ class EdgeCollection:
                 with_vector=False,
             )
             page, after = await self._call(partial(self._shard.scroll, request))
-            rows.extend(Row(point.payload or {}) for point in page)
+            for point in page:
+                yield Row(point.payload or {})
             more = after is not None
-        return rows
 
     async def count(self, where: Where) -> int:
         """How many points match."""
@@ -123,20 +106,25 @@ class EdgeCollection:
 
     async def sync(self) -> None:
         """Return when everything written so far is on the disk."""
-        await self._call(self._shard.flush)
+        await self._write(self._shard.flush)
 
     async def aclose(self) -> None:
         """Write everything to the disk and let other processes have the folder."""
         if self._lock.closed:
             return
         try:
-            await self._call(self._shard.flush)
-            await self._call(self._shard.close)
+            await self._write(self._shard.flush)
+            await self._write(self._shard.close)
         finally:
             self._lock.close()
+            self._writes.close()
 
     async def _update(self, operation: edge.UpdateOperation) -> None:
-        await self._call(lambda: self._shard.update(operation))
+        await self._write(lambda: self._shard.update(operation))
+
+    async def _write(self, work: Callable[[], object]) -> None:
+        async with self._writing, writing(self._writes):
+            await self._call(work)
 
     async def _call(self, work: Callable[[], T]) -> T:
         """Do it now, alone in this turn of the loop, so that many callers delay others by one call only."""
@@ -156,32 +144,6 @@ def _our_errors() -> Iterator[None]:
         raise RetrievalUnavailable("the index of the documents cannot be used") from exc
 
 
-def _lock(folder: Path) -> IO[str]:
-    """An open file that keeps other processes out until it is closed, however this process ends."""
-    file = (folder / "lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise StoreLocked(
-            f"the index in {folder} is in use by another process (id {holder}): stop it first (a running "
-            "`business-api serve` or `ingest`), or let several processes share a Qdrant server with "
-            "BUSINESS_API_STORE__URL"
-        ) from exc
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
-
-
-def _kept(folder: Path) -> dict[str, Any]:
-    """What the index was made with; empty when its making never finished."""
-    file = folder / "index.json"
-    return json.loads(file.read_text()) if file.exists() else {}
-
-
 def _load(folder: Path) -> edge.EdgeShard:
     try:
         return edge.EdgeShard.load(str(folder / "shard"))
@@ -189,21 +151,12 @@ def _load(folder: Path) -> edge.EdgeShard:
         raise OSError(f"the index in {folder} cannot be read: delete that folder and ingest again") from exc
 
 
-def _create(folder: Path, model: str, dimension: int) -> edge.EdgeShard:
+def _create(folder: Path, *, kept: Mapping[str, Any]) -> edge.EdgeShard:
     shutil.rmtree(folder / "shard", ignore_errors=True)
     with _our_errors():
-        shard = edge.EdgeShard.create(str(folder / "shard"), layout(dimension))
+        shard = edge.EdgeShard.create(str(folder / "shard"), layout(kept["dimension"]))
         for index in indexes():
             shard.update(index)
         shard.flush()
-    _write(folder / "index.json", {"model": model, "dimension": dimension})
+    write(folder / "index.json", kept)
     return shard
-
-
-def _write(file: Path, content: Mapping[str, Any]) -> None:
-    fresh = file.with_suffix(".new")
-    with fresh.open("w") as out:
-        json.dump(content, out)
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(file)

@@ -68,7 +68,9 @@ def point_of(point: NewPoint) -> edge.Point:
     return edge.Point(point.id, vectors, point.payload)
 
 
-def requests_of(vectors: Sequence[Vector], where: Where, corpus: Where, limit: int) -> edge.QueryBatchRequest:
+def requests_of(
+    vectors: Sequence[Vector], where: Where, corpus: Where, limit: int, fields: Sequence[str]
+) -> edge.QueryBatchRequest:
     """One request for all vectors."""
     params = edge.SearchParams(idf=edge.IdfParams(corpus=filter_of(corpus)))
     requests = [
@@ -77,7 +79,7 @@ def requests_of(vectors: Sequence[Vector], where: Where, corpus: Where, limit: i
             query=_nearest(vector),
             filter=filter_of(where),
             params=params if isinstance(vector, Sparse) else None,
-            with_payload=True,
+            with_payload=list(fields),
             with_vector=False,
         )
         for vector in vectors

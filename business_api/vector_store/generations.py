@@ -6,75 +6,53 @@ replaces; raising the number in the record publishes both at once.
 """
 
 import time
-import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
-from business_api.errors import RetrievalUnavailable
-from business_api.passages import Narrowing
-from business_api.vector_store.collection import (
-    TENANT,
-    Above,
-    AtMost,
-    Collection,
-    IndexMismatch,
-    Is,
-    Missing,
-    NewPoint,
-    OneOf,
-    StoreLocked,
-)
+from business_api.passages import Narrowing, Passage
+from business_api.vector_store.collection import Above, Collection, Is, Missing, Row, Vector, Where
+from business_api.vector_store.following import Lender, borrowed, glanced
 from business_api.vector_store.points import (
-    FOREVER,
+    FIELDS,
+    KEPT,
     belonging,
-    chunk_point,
     narrowed,
     passages_of,
     question_words,
+    stored_point,
     visible,
 )
 from business_api.vector_store.protocol import EVERYTHING, Hits, Point, StoredDocument, Wording
-from business_api.vector_store.record import Record, read_record, record_id
+from business_api.vector_store.record import read_record
+from business_api.vector_store.writing import Readers, Writer
 
-STAGE_BATCH = 32
-DOCUMENT_BATCH = 256
 SPARE = 8
 """Hits fetched beyond the limit, so that the order of equal scores is ours at the edge, too."""
 
 
 class Generations:
-    """A VectorStore over the collection that `open_` brings; it is asked again while there is none.
+    """A VectorStore over the collection that `lender` lends.
 
-    `grace` is how long, in seconds, a reader may still be busy with the generation it began with.
+    `grace` is how long, in seconds, a reader in another process may still be busy with the generation it
+    began with.
     """
 
     def __init__(
         self,
         collection: str,
-        open_: Callable[[], Awaitable[Collection | None]],
-        close: Callable[[], Awaitable[None]] | None = None,
+        lender: Lender,
         *,
         grace: float = 15.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.collection = collection
-        self._open = open_
-        self._close = close
-        self._grace = grace
-        self._clock = clock
-        self._points: Collection | None = None
-        self._tokens: dict[str, str] = {}
-
-    async def connect(self) -> bool:
-        """Open the collection; whether there is one.
-
-        Raises StoreLocked, IndexMismatch, OSError, RetrievalUnavailable.
-        """
-        self._points = self._points or await self._open()
-        return self._points is not None
+        self.grace = grace
+        self._lender = lender
+        self._readers = Readers()
+        self._writer = Writer(collection, lender, self._readers, grace=grace, clock=clock)
 
     async def search(
         self,
@@ -84,164 +62,117 @@ class Generations:
         candidates: int,
         narrowing: Narrowing = EVERYTHING,
     ) -> Hits:
-        """Read the generation, then search in one call all that is asked for."""
-        dense = [wording.vector for wording in wordings if wording.vector is not None]
-        words = [said for wording in wordings if (said := question_words(wording.text)).indices]
-        async with self._ready() as points:
-            record = await read_record(points, tenant)
-            index = f"{points.name}@{record.generation}"
-            if not record.generation or not (dense or words):
-                return Hits((), (), index)
-            # while nothing is hidden the cheaper filter does: what slips in is dropped below
-            where = belonging(tenant) if record.settled else visible(tenant, record.generation)
-            lists = await points.nearest(
-                [*dense, *words],
-                (*where, *narrowed(narrowing)),
-                corpus=belonging(tenant),
-                limit=candidates + SPARE,
-            )
-        found = [passages_of(rows, tenant, record.generation)[:candidates] for rows in lists]
-        return Hits(tuple(found[: len(dense)]), tuple(found[len(dense) :]), index)
+        """Read the generation, then search in one call all that is asked for, in one version."""
+        asked = _Asked(
+            [wording.vector for wording in wordings if wording.vector is not None],
+            [said for wording in wordings if (said := question_words(wording.text)).indices],
+            candidates,
+            narrowing,
+        )
+        with suppress(Missing):  # dropped under our hands: the next version is there
+            async with self._readers.one(), self._lender.lent() as points:
+                if points is not None:
+                    return await _searched(points, tenant, asked)
+        async with self._reading() as points:
+            return await _searched(points, tenant, asked)
 
     async def documents(self, tenant: str) -> dict[str, StoredDocument]:
         """All documents by id, as readers see them; none while there is no collection."""
-        if not await self._exists():
-            return {}
-        async with self._ready() as points:
-            generation = (await read_record(points, tenant)).generation
-            rows = await points.rows(visible(tenant, generation), ["document", "title", "content_hash"])
-        chunks = Counter(row.payload["document"] for row in rows)
-        kept = {row.payload["document"]: row.payload for row in rows}
-        return {
-            name: StoredDocument(name, one["title"], one["content_hash"], chunks[name])
-            for name, one in kept.items()
-        }
+        chunks: Counter[str] = Counter()
+        kept: dict[str, tuple[str, str]] = {}
+        async with self._glancing() as points:
+            if points is None:
+                return {}
+            seen = visible(tenant, (await read_record(points, tenant)).generation)
+            async for row in points.rows(seen, ["document", "title", "content_hash"]):
+                name = row.payload["document"]
+                chunks[name] += 1
+                kept[name] = (row.payload["title"], row.payload["content_hash"])
+        return {name: StoredDocument(name, *one, chunks[name]) for name, one in kept.items()}
+
+    async def stored(self, tenant: str, document: str) -> list[Point]:
+        """The chunks of a document as readers see them, in order; their vectors are left out."""
+        async with self._reading() as points:
+            seen = visible(tenant, (await read_record(points, tenant)).generation)
+            rows = [row async for row in points.rows((*seen, Is("document", document)), KEPT)]
+        return sorted((stored_point(row) for row in rows), key=lambda point: point.chunk.number)
+
+    async def tenants(self) -> list[str]:
+        """All who ever published something, in order."""
+        async with self._reading() as points:
+            published = points.rows((Above("generation", 0),), ["record_of"])
+            return sorted([row.payload["record_of"] async for row in published])
 
     async def count(self, tenant: str) -> int:
         """How many chunks readers see; 0 while there is no collection."""
-        if not await self._exists():
-            return 0
-        async with self._ready() as points:
+        async with self._glancing() as points:
+            if points is None:
+                return 0
             return await points.count(visible(tenant, (await read_record(points, tenant)).generation))
 
     async def begin(self, tenant: str) -> int:
         """Shut out other writers and undo what a broken one left; the generation to write."""
-        token = uuid.uuid4().hex
-        async with self._ready() as points:
-            if await points.get(record_id(tenant)) is None:
-                first = msgspec.to_builtins(Record(tenant, token))
-                await points.put([NewPoint(record_id(tenant), first)])
-            await points.change((Is("record_of", tenant),), {"writer": token, "settled": False})
-            self._tokens[tenant] = token
-            generation = (await read_record(points, tenant)).generation
-            await points.delete((Is(TENANT, tenant), Above("since", generation)))
-            retired = (Is(TENANT, tenant), Above("until", generation), AtMost("until", FOREVER - 1))
-            await points.change(retired, {"until": FOREVER})
-        await self._sweep(tenant)
-        return generation + 1
+        return await self._writer.begin(tenant)
 
     async def stage(self, tenant: str, generation: int, points: Sequence[Point]) -> None:
         """Store chunks that are visible from this generation on."""
-        for start in range(0, len(points), STAGE_BATCH):
-            batch = points[start : start + STAGE_BATCH]
-            async with self._writing(tenant, generation) as collection:
-                await collection.put([chunk_point(tenant, generation, point) for point in batch])
+        await self._writer.stage(tenant, generation, points)
 
     async def retire(self, tenant: str, generation: int, documents: Sequence[str]) -> None:
         """Let the published chunks of these documents be visible up to this generation only."""
-        for start in range(0, len(documents), DOCUMENT_BATCH):
-            those = OneOf("document", tuple(documents[start : start + DOCUMENT_BATCH]))
-            current = (AtMost("since", generation - 1), Above("until", generation))
-            async with self._writing(tenant, generation) as points:
-                await points.change((Is(TENANT, tenant), those, *current), {"until": generation})
+        await self._writer.retire(tenant, generation, documents)
 
     async def publish(self, tenant: str, generation: int) -> None:
         """Raise the number in the record, if nobody else has begun to write since."""
-        now = self._clock()
-        async with self._writing(tenant, generation) as points:
-            await points.sync()
-            before = await read_record(points, tenant)
-            at_rest = now - before.published_at >= self._grace
-            await points.change(
-                (Is("record_of", tenant), Is("writer", self._tokens[tenant])),
-                {
-                    "generation": generation,
-                    "published_by": self._tokens[tenant],
-                    "published_at": now,
-                    "safe": before.generation if at_rest else before.safe,
-                },
-            )
-            await points.sync()
-            if (await read_record(points, tenant)).published_by != self._tokens[tenant]:
-                raise _replaced(tenant)
+        await self._writer.publish(tenant, generation)
 
     async def vacuum(self, tenant: str) -> None:
-        """Delete what vanished long enough ago that no reader can still be at it.
-
-        When nothing hidden is left, the record says so: that makes a search at 10,000 chunks three times as
-        fast (4.2 -> 1.4 ms of CPU for the dense part).
-        """
-        await self._sweep(tenant)
-        async with self._ready() as points:
-            generation = (await read_record(points, tenant)).generation
-            retired = await points.count((Is(TENANT, tenant), AtMost("until", FOREVER - 1)))
-            staged = await points.count((Is(TENANT, tenant), Above("since", generation)))
-            if not retired and not staged:
-                ours = (Is("record_of", tenant), Is("writer", self._tokens.get(tenant, "")))
-                await points.change(ours, {"settled": True})
-
-    async def _sweep(self, tenant: str) -> None:
-        async with self._ready() as points:
-            record = await read_record(points, tenant)
-            at_rest = self._clock() - record.published_at >= self._grace
-            unseen = record.generation if at_rest else record.safe
-            await points.delete((Is(TENANT, tenant), AtMost("until", unseen)))
+        """Delete what vanished long enough ago that no reader can still be at it."""
+        await self._writer.vacuum(tenant)
 
     async def aclose(self) -> None:
         """Give the collection back."""
-        if self._points is not None:
-            await self._points.aclose()
-        if self._close is not None:
-            await self._close()
-
-    async def _exists(self) -> bool:
-        try:
-            return await self.connect()
-        except Missing:
-            return False
-        except (StoreLocked, IndexMismatch) as exc:
-            raise RetrievalUnavailable(f"the index of {self.collection!r} cannot be opened") from exc
+        await self._lender.aclose()
 
     @asynccontextmanager
-    async def _ready(self) -> AsyncIterator[Collection]:
-        if not await self._exists():
-            raise RetrievalUnavailable(
-                f"nothing has been ingested into {self.collection!r} yet: "
-                f"run business-api ingest --collection {self.collection} PATH"
-            )
-        assert self._points is not None
-        async with self._our_errors():
-            yield self._points
-
-    @asynccontextmanager
-    async def _writing(self, tenant: str, generation: int) -> AsyncIterator[Collection]:
-        """The collection, as long as nobody has begun to write this tenant after us."""
-        async with self._ready() as points:
-            record = await read_record(points, tenant)
-            if record.writer != self._tokens.get(tenant) or record.generation + 1 != generation:
-                raise _replaced(tenant)
+    async def _reading(self) -> AsyncIterator[Collection]:
+        async with self._readers.one(), borrowed(self._lender, self.collection) as points:
             yield points
 
     @asynccontextmanager
-    async def _our_errors(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except Missing as exc:
-            self._points = None
-            raise RetrievalUnavailable(f"the collection {self.collection!r} has just vanished") from exc
+    async def _glancing(self) -> AsyncIterator[Collection | None]:
+        async with self._readers.one(), glanced(self._lender, self.collection) as points:
+            yield points
 
 
-def _replaced(tenant: str) -> StoreLocked:
-    return StoreLocked(
-        f"another ingest for {tenant!r} has begun, so this one stops and nothing of it shows: run it again"
-    )
+class _Asked(msgspec.Struct, frozen=True):
+    """One call of `search`: what is looked for by vector, what by words, how many hits of each."""
+
+    dense: Sequence[Vector]
+    words: Sequence[Vector]
+    candidates: int
+    narrowing: Narrowing
+
+
+async def _searched(points: Collection, tenant: str, asked: _Asked) -> Hits:
+    record = await read_record(points, tenant)
+    index = f"{points.name}@{record.generation}"
+    vectors = [*asked.dense, *asked.words]
+    if not record.generation or not vectors:
+        return Hits((), (), index)
+    corpus, narrow = belonging(tenant), narrowed(asked.narrowing)
+
+    async def nearest(where: Where, limit: int) -> tuple[list[list[Row]], list[tuple[Passage, ...]]]:
+        lists = await points.nearest(vectors, where, corpus=corpus, limit=limit, fields=FIELDS)
+        return lists, [passages_of(rows, tenant, record.generation, asked.candidates) for rows in lists]
+
+    # The cheap filter first: 1.4 instead of 4.2 ms for 10,000 chunks. Hits that cannot be seen are left out;
+    # if too few remain, the filter has to do it.
+    room = asked.candidates * (1 if record.settled else 2) + SPARE
+    lists, found = await nearest((*corpus, *narrow), room)
+    if any(
+        len(rows) == room and len(seen) < asked.candidates for rows, seen in zip(lists, found, strict=True)
+    ):
+        where = (*visible(tenant, record.generation), *narrow)
+        _, found = await nearest(where, asked.candidates + SPARE)
+    return Hits(tuple(found[: len(asked.dense)]), tuple(found[len(asked.dense) :]), index)

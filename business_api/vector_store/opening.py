@@ -2,9 +2,10 @@
 
 from business_api.errors import RetrievalUnavailable
 from business_api.settings import Settings
-from business_api.vector_store.collection import Collection
+from business_api.vector_store.following import Following
 from business_api.vector_store.generations import Generations
 from business_api.vector_store.protocol import VectorStore
+from business_api.vector_store.versions import Catalogue
 
 CLOCK_SKEW = 5.0
 """Seconds by which the clocks of two writers may differ."""
@@ -19,45 +20,32 @@ async def open_store(
     IndexMismatch is raised. StoreLocked says that another process has the embedded index; ValueError and
     OSError are for the operator, too. A server that cannot be reached now is tried again at each call.
     """
-    grace = 2 * settings.store.deadline + CLOCK_SKEW
-    if settings.store.url is None:
-        return await _embedded(settings, collection, model, dimension, create=create, grace=grace)
-
-    from business_api.vector_store.qdrant import QdrantCollection, connect
-
-    client = connect(settings.store)
-
-    async def there() -> Collection | None:
-        return await QdrantCollection.open(
-            client,
-            collection,
-            model=model,
-            dimension=dimension,
-            create=create,
-            deadline=settings.store.deadline,
-        )
-
-    store = Generations(collection, there, client.close, grace=grace)
+    catalogue = open_catalogue(settings, collection)
+    following = Following(catalogue, model=model, dimension=dimension, create=create)
+    store = Generations(collection, following, grace=grace_of(settings))
     try:
-        await store.connect()
+        await following.connect()
     except RetrievalUnavailable:
-        pass  # it may come back: `/readyz` says so until then
+        if settings.store.url is None:
+            raise
+        # it may come back: `/readyz` says so until then
     except BaseException:
         await store.aclose()
         raise
     return store
 
 
-async def _embedded(
-    settings: Settings, collection: str, model: str, dimension: int, *, create: bool, grace: float
-) -> VectorStore:
-    from business_api.vector_store.edge import EdgeCollection
+def open_catalogue(settings: Settings, collection: str) -> Catalogue:
+    """The versions of a collection; nothing is opened yet. Raises ValueError for an unusable name."""
+    if settings.store.url is None:
+        from business_api.vector_store.edge_versions import EdgeCatalogue
 
-    async def here() -> Collection | None:
-        return EdgeCollection.open(
-            settings.var / "index", collection, model=model, dimension=dimension, create=create
-        )
+        return EdgeCatalogue(settings.var / "index", collection)
+    from business_api.vector_store.qdrant_versions import QdrantCatalogue, connect
 
-    store = Generations(collection, here, grace=grace)
-    await store.connect()
-    return store
+    return QdrantCatalogue(connect(settings.store), collection, settings.store.deadline)
+
+
+def grace_of(settings: Settings) -> float:
+    """How long a reader elsewhere may be at a generation; the embedded index has none elsewhere."""
+    return 0.0 if settings.store.url is None else 2 * settings.store.deadline + CLOCK_SKEW

@@ -1,12 +1,13 @@
 """What is kept of a chunk, who may see it, and how it is turned back into a passage."""
 
+import datetime
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from business_api.passages import Chunk, Narrowing, Passage
+from business_api.passages import About, Chunk, Narrowing, Passage
 from business_api.vector_store.collection import (
     NAMESPACE,
     TENANT,
@@ -30,6 +31,13 @@ FOREVER = 2**53 - 1
 
 LEXICAL_CHARACTERS = 4000
 """So much of a question is searched by its words."""
+
+
+FIELDS = (TENANT, "document", "since", "until", "chunk", "title", "heading", "number", "start", "end", "text")
+"""What a search reads of a point."""
+
+KEPT = (*FIELDS, "content_hash", "language", "tags", "date", "before", "after")
+"""What is read to store the point again."""
 
 
 class ForeignHit(RuntimeError):
@@ -85,6 +93,8 @@ def chunk_point(tenant: str, generation: int, point: Point) -> NewPoint:
         "language": about.language,
         "tags": list(about.tags),
         "date": about.date.toordinal() if about.date else None,
+        "before": point.before.strip("\n") and point.before,  # line ends only: the offsets say how many
+        "after": point.after,
     }
     payload |= {key: value for key, value in known.items() if value}
     words = "\n".join([chunk.title, *chunk.heading, chunk.text])
@@ -96,22 +106,17 @@ def chunk_point(tenant: str, generation: int, point: Point) -> NewPoint:
     )
 
 
-def passages_of(rows: Sequence[Row], tenant: str, generation: int) -> tuple[Passage, ...]:
-    """The visible hits, best first, equal ones by chunk id. Raises ForeignHit for another tenant's."""
-    found = [_passage(row, tenant) for row in rows if _is_visible(row, generation)]
-    return tuple(sorted(found, key=lambda passage: (-round(passage.score, 6), passage.chunk.id)))
+def passages_of(rows: Sequence[Row], tenant: str, generation: int, limit: int) -> tuple[Passage, ...]:
+    """The `limit` best that are visible, equal ones by chunk id. Raises ForeignHit for another tenant's."""
+    seen = [row for row in rows if row.payload["since"] <= generation < row.payload["until"]]
+    seen.sort(key=lambda row: (-round(row.score, 6), row.payload["chunk"]))
+    return tuple(Passage(_chunk(row.payload, tenant), row.score) for row in seen[:limit])
 
 
-def _is_visible(row: Row, generation: int) -> bool:
-    since, until = row.payload.get("since", 0), row.payload.get("until", 0)
-    return bool(since <= generation < until)
-
-
-def _passage(row: Row, tenant: str) -> Passage:
-    kept = row.payload
-    if kept.get(TENANT) != tenant:
+def _chunk(kept: Mapping[str, Any], tenant: str) -> Chunk:
+    if kept[TENANT] != tenant:
         raise ForeignHit("a search returned another tenant's chunk")
-    chunk = Chunk(
+    return Chunk(
         id=kept["chunk"],
         document=kept["document"],
         title=kept["title"],
@@ -121,7 +126,19 @@ def _passage(row: Row, tenant: str) -> Passage:
         end=kept["end"],
         text=kept["text"],
     )
-    return Passage(chunk, row.score)
+
+
+def stored_point(row: Row) -> Point:
+    """The point that was stored, without its vector."""
+    kept = row.payload
+    date = kept.get("date")
+    about = About(
+        language=kept.get("language"),
+        date=datetime.date.fromordinal(date) if date else None,
+        tags=tuple(kept.get("tags", ())),
+    )
+    chunk = _chunk(kept, kept[TENANT])
+    return Point(chunk, (), kept["content_hash"], about, kept.get("before", ""), kept.get("after", ""))
 
 
 def document_words(text: str) -> Sparse:

@@ -48,7 +48,7 @@ def point_of(point: NewPoint) -> models.PointStruct:
 
 
 def requests_of(
-    vectors: Sequence[Vector], where: Where, corpus: Where, limit: int
+    vectors: Sequence[Vector], where: Where, corpus: Where, limit: int, fields: Sequence[str]
 ) -> list[models.QueryRequest]:
     """A request for each vector."""
     params = models.SearchParams(idf=models.IdfCorpusParams(corpus=filter_of(corpus)))
@@ -59,7 +59,7 @@ def requests_of(
             filter=filter_of(where),
             params=params if isinstance(vector, Sparse) else None,
             limit=limit,
-            with_payload=True,
+            with_payload=list(fields),
         )
         for vector in vectors
     ]

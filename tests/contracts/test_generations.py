@@ -95,8 +95,7 @@ async def test_a_chunk_staged_twice_is_there_once(store: Generations) -> None:
 async def test_a_writer_stops_when_another_one_has_begun(store: Generations) -> None:
     await ingest(store, {"a.md": "old"})
     generation = await store.begin("acme")
-    late = Generations("kb", store._open, grace=0.0)
-    late._points = store._points
+    late = Generations("kb", store._lender, grace=0.0)
     assert await late.begin("acme") == generation
 
     with pytest.raises(StoreLocked, match="another ingest"):
@@ -124,5 +123,6 @@ async def test_vacuum_leaves_what_a_reader_may_still_be_at(open_: Open) -> None:
 
 
 async def stored(store: Generations) -> set[str]:
-    assert store._points is not None
-    return {row.payload["text"] for row in await store._points.rows((), ["text"]) if "text" in row.payload}
+    async with store._lender.lent() as kept:
+        assert kept is not None
+        return {row.payload["text"] async for row in kept.rows((), ["text"]) if "text" in row.payload}

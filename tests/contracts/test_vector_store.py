@@ -136,7 +136,7 @@ async def test_tenants_never_see_each_other(
 async def test_another_model_or_dimension_is_refused_with_what_to_do(open_: Open) -> None:
     await (await open_()).aclose()
 
-    with pytest.raises(IndexMismatch, match=r"'letters'.*'other'.*BUSINESS_API_EMBEDDING__MODEL"):
+    with pytest.raises(IndexMismatch, match=r"'letters'.*'other'.*reindex.*BUSINESS_API_EMBEDDING__MODEL"):
         await open_(model="other")
     with pytest.raises(IndexMismatch, match="32 dimensions"):
         await open_(dimension=64)
