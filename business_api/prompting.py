@@ -73,7 +73,10 @@ class Template:
     def render(self, question: str, passages: Sequence[Passage], fence: str) -> list[Message]:
         """The template's messages filled in. Passages are numbered from 1 and laid out in `order`."""
         numbered = [_for_template(number, passage, fence) for number, passage in enumerate(passages, 1)]
-        known = {"question": question, "passages": laid_out(numbered, self.order), "fence": fence}
+        return self.filled(question=question, passages=laid_out(numbered, self.order), fence=fence)
+
+    def filled(self, **known: object) -> list[Message]:
+        """The template's messages with these names filled in."""
         return [Message(role=role, content=body.render(known).strip()) for role, body in self.messages]
 
 

@@ -95,6 +95,15 @@ class StoreSettings(_Group):
     deadline: float = 5.0
 
 
+class RewritingSettings(_Group):
+    """The short calls of the LLM that rewrite a question before retrieval."""
+
+    deadline: float = Field(4.0, gt=0)
+    """Longest time of all of them together, in seconds; what is late is left out."""
+    max_tokens: int = Field(64, ge=16)
+    """Longest text that one of them may write."""
+
+
 class GuardSettings(_Group):
     """What is refused before any work is done."""
 
@@ -145,6 +154,7 @@ class Settings(BaseSettings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     rerank: RerankSettings = RerankSettings()
     store: StoreSettings = StoreSettings()
+    rewriting: RewritingSettings = RewritingSettings()
     guard: GuardSettings = GuardSettings()
     sink: SinkSettings = SinkSettings()
 
