@@ -12,7 +12,9 @@ import msgspec
 from markdown_it import MarkdownIt
 
 _LONGEST_HEADING = 120
-_FRONT_MATTER = re.compile(r"---[ \t]*\n[ \t]*[\w-]+[ \t]*:.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+FRONT_MATTER = re.compile(r"---[ \t]*\n[ \t]*[\w-]+[ \t]*:.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+"""The block of `key: value` lines that a Markdown text may begin with, with its last line end."""
+
 _FRONT_TITLE = re.compile(r"^title[ \t]*:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _ATTRIBUTES = re.compile(r"\s*\{:?\s*[#.][^{}]*\}\s*$")
 
@@ -47,7 +49,7 @@ class Outline(msgspec.Struct, frozen=True):
 
 def outline(text: str) -> Outline:
     """Find title and sections. The title is the front matter's, the first level-1 heading, or the first."""
-    matter = _FRONT_MATTER.match(text)
+    matter = FRONT_MATTER.match(text)
     begin = matter.end() if matter else 0
     found = _headings(text, begin)
     named = next((heading for heading in found if heading.level == 1), found[0] if found else None)

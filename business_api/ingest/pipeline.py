@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from business_api.ingest.chunking import Piece
 from business_api.ingest.finding import DocumentFile, Found, find
+from business_api.ingest.front_matter import about
 from business_api.ingest.indexing import BATCH, Indexer
 from business_api.ingest.reading import Reader, Text, Unreadable
 from business_api.ingest.summary import Account, Summary
 from business_api.ingest.watching import Unwatched, Watch
+from business_api.passages import About
 from business_api.vector_store.protocol import StoredDocument, VectorStore
 
 if TYPE_CHECKING:
@@ -100,7 +102,8 @@ class _Run:
             )
         pieces = await asyncio.to_thread(self._cut, read, file.document, content_hash)
         await self.indexer.retire([file.document] if before else [])
-        await self.indexer.add(pieces, content_hash, file.size)
+        said = about(read.text) if read.markdown else About()
+        await self.indexer.add(pieces, content_hash, file.size, said)
         indexed = sum(piece.chunk.end - piece.chunk.start for piece in pieces)
         return _account(
             file,
