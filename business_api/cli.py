@@ -2,7 +2,6 @@
 
 import json
 import socket
-import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from business_api.eval_cli import FORWARDED, evaluate
+from business_api.index_cli import index
 from business_api.keys_cli import keys
 from business_api.settings import Settings
 from business_api.terminal import fail, read_settings, run
@@ -24,6 +24,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     help="Answers questions from your documents, with citations. Start with: business-api ingest PATH",
 )
+cli.add_typer(index)
 cli.add_typer(keys, name="keys")
 cli.command("eval", add_help_option=False, context_settings=FORWARDED)(evaluate)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -132,39 +133,6 @@ def ask(
         print(json.dumps(answered, indent=2))
     else:
         print_answer(answered)
-
-
-@cli.command()
-def documents(
-    collection: Annotated[str, typer.Option(help="Which collection.")] = "kb",
-    tenant: Tenant = None,
-    as_json: Json = False,
-) -> None:
-    """List the documents of a collection.
-
-    Example: business-api documents --json
-    """
-    settings = read_settings()
-    found = run(_documents(settings, collection, tenant or settings.tenant))
-    if as_json:
-        print(json.dumps(msgspec.to_builtins(found), indent=2))
-        return
-    if not found:
-        print(f"nothing is ingested into {collection!r}", file=sys.stderr)
-    table = Table("document", "title", "chunks")
-    for document in found:
-        table.add_row(document.document, document.title, str(document.chunks))
-    Console().print(table)
-
-
-async def _documents(settings: Settings, collection: str, tenant: str) -> list[Any]:
-    from business_api.vector_store import open_store
-
-    store = await open_store(settings, collection, model=settings.embedding.model, dimension=0)
-    try:
-        return sorted((await store.documents(tenant)).values(), key=lambda d: d.document)
-    finally:
-        await store.aclose()
 
 
 @cli.command()

@@ -23,6 +23,9 @@ MAX_BYTES = 20 * 1024 * 1024
 CONVERT_SECONDS = 120.0
 """Longest time that one conversion may take."""
 
+MARKDOWN = frozenset(("markdown", "html", "docx"))
+"""Kinds of files whose text has Markdown's headings, by themselves or once they are converted."""
+
 _SCRIPT = Path(__file__).with_name("converter.py")
 
 
@@ -58,13 +61,13 @@ class Reader:
         """The text of the file. Raises Unreadable."""
         content = await asyncio.to_thread(self._bytes, file.path)
         if file.kind in ("markdown", "text"):
-            return Text(_decoded(content), markdown=file.kind == "markdown")
+            return Text(_decoded(content), markdown=file.kind in MARKDOWN)
         if file.kind == "html" and b"\0" in content:
             raise Unreadable("binary: it holds NUL bytes")
         if not content.strip():
             return Text("", markdown=False)
         text, title = await self._converted(file)
-        return Text(_unix_lines(text), markdown=file.kind != "pdf", title=title)
+        return Text(_unix_lines(text), markdown=file.kind in MARKDOWN, title=title)
 
     def _bytes(self, path: Path) -> bytes:
         try:

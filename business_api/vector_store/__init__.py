@@ -2,7 +2,7 @@
 
 from business_api.vector_store.collection import StoreLocked
 from business_api.vector_store.generations import Generations
-from business_api.vector_store.opening import open_catalogue, open_store
+from business_api.vector_store.opening import open_catalogue, open_store, reading
 from business_api.vector_store.points import ForeignHit
 from business_api.vector_store.protocol import EVERYTHING, Hits, Point, StoredDocument, VectorStore, Wording
 from business_api.vector_store.versions import Catalogue, IndexMismatch, Version
@@ -22,4 +22,5 @@ __all__ = [
     "Wording",
     "open_catalogue",
     "open_store",
+    "reading",
 ]

@@ -1,8 +1,12 @@
 """Opens the vector store that the settings name."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from business_api.errors import RetrievalUnavailable
 from business_api.settings import Settings
-from business_api.vector_store.following import Following
+from business_api.vector_store.collection import Missing
+from business_api.vector_store.following import Following, Pinned
 from business_api.vector_store.generations import Generations
 from business_api.vector_store.protocol import VectorStore
 from business_api.vector_store.versions import Catalogue
@@ -49,3 +53,13 @@ def open_catalogue(settings: Settings, collection: str) -> Catalogue:
 def grace_of(settings: Settings) -> float:
     """How long a reader elsewhere may be at a generation; the embedded index has none elsewhere."""
     return 0.0 if settings.store.url is None else 2 * settings.store.deadline + CLOCK_SKEW
+
+
+@asynccontextmanager
+async def reading(catalogue: Catalogue, name: str) -> AsyncIterator[Generations]:
+    """A store to read one version by, whoever else has it open. Raises RetrievalUnavailable."""
+    try:
+        async with catalogue.reading(name) as points:
+            yield Generations(name, Pinned(points))
+    except Missing as exc:
+        raise RetrievalUnavailable(f"the collection {name!r} has just vanished") from exc
