@@ -108,6 +108,11 @@ def _searches(app: FastAPI, client: AsyncQdrantClient) -> None:
         )
         return _answer({"points": found, "next_page_offset": after})
 
+    @app.post("/collections/{name}/facet")
+    async def facet(name: str, asked: models.FacetRequest) -> Any:
+        await _there(client, name)
+        return _answer(await client.facet(name, asked.key, asked.filter, asked.limit or 10))
+
     @app.post("/collections/{name}/points/count")
     async def count(name: str, asked: models.CountRequest) -> Any:
         await _there(client, name)

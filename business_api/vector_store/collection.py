@@ -111,6 +111,9 @@ class Collection(Protocol):
     async def count(self, where: Where) -> int:
         """How many points match, exactly."""
 
+    async def values(self, key: str, where: Where, limit: int) -> list[str]:
+        """The values that this keyword has in the points that match, those in most points first."""
+
     async def put(self, points: Sequence[NewPoint]) -> None:
         """Write or overwrite points."""
 

@@ -90,6 +90,11 @@ class EdgeCollection:
         request = edge.CountRequest(exact=True, filter=filter_of(where))
         return int(await self._call(lambda: self._shard.count(request)))
 
+    async def values(self, key: str, where: Where, limit: int) -> list[str]:
+        """The values that this keyword has in the points that match, those in most points first."""
+        request = edge.FacetRequest(key, limit, exact=True, filter=filter_of(where))
+        return [str(hit.value) for hit in (await self._call(lambda: self._shard.facet(request))).hits]
+
     async def put(self, points: Sequence[NewPoint]) -> None:
         """Write or overwrite points, batch by batch."""
         for start in range(0, len(points), UPSERT_BATCH):

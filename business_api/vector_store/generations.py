@@ -25,7 +25,7 @@ from business_api.vector_store.points import (
     stored_point,
     visible,
 )
-from business_api.vector_store.protocol import EVERYTHING, Hits, Point, StoredDocument, Wording
+from business_api.vector_store.protocol import EVERYTHING, Hits, Keyword, Point, StoredDocument, Wording
 from business_api.vector_store.record import read_record
 from business_api.vector_store.writing import Readers, Writer
 
@@ -109,6 +109,14 @@ class Generations:
             if points is None:
                 return 0
             return await points.count(visible(tenant, (await read_record(points, tenant)).generation))
+
+    async def values(self, tenant: str, key: Keyword, limit: int) -> list[str]:
+        """What readers see of this keyword; nothing while there is no collection."""
+        async with self._glancing() as points:
+            if points is None:
+                return []
+            seen = visible(tenant, (await read_record(points, tenant)).generation)
+            return await points.values(key, seen, limit)
 
     async def begin(self, tenant: str) -> int:
         """Shut out other writers and undo what a broken one left; the generation to write."""

@@ -1,13 +1,14 @@
 """The port of the vector store, and the words it speaks."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from business_api.passages import About, Chunk, Narrowing, Passage
 
 EVERYTHING = Narrowing()
+Keyword = Literal["document", "language", "tags"]
 
 
 class StoredDocument(msgspec.Struct, frozen=True):
@@ -81,6 +82,9 @@ class VectorStore(Protocol):
 
     async def documents(self, tenant: str) -> dict[str, StoredDocument]:
         """All documents by id, as readers see them."""
+
+    async def values(self, tenant: str, key: Keyword, limit: int) -> list[str]:
+        """The values that the documents readers see have of this keyword, those of most chunks first."""
 
     async def begin(self, tenant: str) -> int:
         """Clean up what a broken writer left, shut out any other; the generation to write."""

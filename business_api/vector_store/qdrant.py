@@ -75,6 +75,12 @@ class QdrantCollection:
         async with our_errors(self._deadline):
             return (await self._client.count(self.name, filter_of(where), exact=True)).count
 
+    async def values(self, key: str, where: Where, limit: int) -> list[str]:
+        """The values that this keyword has in the points that match, those in most points first."""
+        async with our_errors(self._deadline):
+            found = await self._client.facet(self.name, key, filter_of(where), limit, exact=True)
+        return [str(hit.value) for hit in found.hits]
+
     async def put(self, points: Sequence[NewPoint]) -> None:
         """Write or overwrite points, batch by batch."""
         for start in range(0, len(points), UPSERT_BATCH):

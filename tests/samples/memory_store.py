@@ -1,11 +1,13 @@
 """A VectorStore in memory: keeps the promises of generations, remembers its calls, and can fail."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from business_api.errors import RetrievalUnavailable
 from business_api.passages import Narrowing
 from business_api.vector_store import EVERYTHING, Hits, Point, StoredDocument, Wording
+from business_api.vector_store.protocol import Keyword
 
 
 @dataclass
@@ -61,6 +63,18 @@ class MemoryStore:
 
     async def count(self, tenant: str) -> int:
         return len(self.published)
+
+    async def values(self, tenant: str, key: Keyword, limit: int) -> list[str]:
+        found: Counter[str] = Counter()
+        for point in self.published.values():
+            about = point.about
+            said: dict[str, tuple[str, ...]] = {
+                "document": (point.chunk.document,),
+                "language": (about.language,) if about.language else (),
+                "tags": about.tags,
+            }
+            found.update(said[key])
+        return [value for value, _ in found.most_common(limit)]
 
     async def search(
         self,
