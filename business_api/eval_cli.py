@@ -1,4 +1,4 @@
-"""The command `business-api eval`. The evaluations stay out of the image that serves, with their libraries."""
+"""The command `business-api eval`. Evaluations and their libraries stay out of the image that serves."""
 
 import importlib
 

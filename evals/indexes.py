@@ -17,7 +17,7 @@ import business_api
 from business_api.embedding import Embedder
 from business_api.ingest.chunking import Chunker, Piece
 from business_api.ingest.reading import Text
-from business_api.settings import Settings
+from business_api.settings import Settings, StoreSettings
 from business_api.vector_store import Point, VectorStore, open_store
 from evals.sets import BadSet, Document
 from evals.showing import shown
@@ -60,7 +60,7 @@ async def indexed(
     if not there:
         shutil.rmtree(folder, ignore_errors=True)
     store = await open_store(
-        settings.model_copy(update={"var": folder}),
+        settings.model_copy(update={"var": folder, "store": StoreSettings()}),
         COLLECTION,
         model=embedder.name,
         dimension=embedder.dimension,

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 from business_api.assistants import Assistant, Assistants
 from business_api.embedding import Embedder, open_embedder
 from business_api.errors import InvalidRequest
-from business_api.reranking import Reranker
+from business_api.reranking import Reranker, open_reranker
 from business_api.settings import Settings
 from evals.kept_vectors import KeptVectors
 
@@ -40,11 +40,13 @@ def kept_folder(settings: Settings) -> Path:
 async def opened(settings: Settings, assistant: Assistant) -> AsyncIterator[Parts]:
     """The parts that the settings name."""
     plain = await open_embedder(settings)
-    embedder = KeptVectors(plain, kept_folder(settings))
-    try:
-        yield Parts(settings, assistant, embedder, plain)
-    finally:
-        await embedder.aclose()
+    async with AsyncExitStack() as opening:
+        embedder = KeptVectors(plain, kept_folder(settings))
+        opening.push_async_callback(embedder.aclose)
+        reranker = await open_reranker(settings)
+        if reranker is not None:
+            opening.push_async_callback(reranker.aclose)
+        yield Parts(settings, assistant, embedder, plain, reranker)
 
 
 def assistant_of(settings: Settings, name: str | None, changes: Sequence[str]) -> Assistant:

@@ -25,12 +25,13 @@ def shown(items: Sequence[T], doing: str) -> Iterator[T]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, auto_refresh=False, disable=quiet) as progress:
         task = progress.add_task(doing, total=len(items))
         drawn = time.monotonic()
         for item in items:
             yield item
             progress.advance(task)
-            if console.is_terminal and time.monotonic() - drawn > EVERY:
+            if time.monotonic() - drawn > EVERY:
                 progress.refresh()
                 drawn = time.monotonic()
