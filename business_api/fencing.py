@@ -6,11 +6,16 @@ end itself, nor open a message of its own, can.
 
 import hmac
 import re
+import secrets
+import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
 FENCE_DIGITS = 12
+SECRET_BYTES = 32
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\U000e0000-\U000e007f]")
 """Control characters, and the tag characters: letters that no reader sees and an LLM reads."""
 _TOKEN = re.compile(
@@ -24,6 +29,25 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 """Where a text begins that chat templates use as a token: LLM servers read such text as the token itself."""
+
+
+def kept_secret(path: Path) -> bytes:
+    """The secret in this file, which the first call makes, for its owner only.
+
+    Processes that share it fence alike: a question has the same prompt in each of them and after a restart.
+    Raises ValueError for a file that is no secret, OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=path.parent) as whole:
+            whole.write(secrets.token_bytes(SECRET_BYTES))
+            whole.flush()
+            with suppress(FileExistsError):  # another process was first: its secret holds
+                path.hardlink_to(whole.name)
+    secret = path.read_bytes()
+    if len(secret) != SECRET_BYTES:
+        raise ValueError(f"{path} holds no secret of {SECRET_BYTES} bytes; remove it, and a new one is made")
+    return secret
 
 
 def fence(secret: bytes, inside: Iterable[str]) -> str:

@@ -1,14 +1,16 @@
 """Fences: what a document says can neither end its passage nor open a message."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from business_api.fencing import FENCE_DIGITS, fence, inert, one_line
+from business_api.fencing import FENCE_DIGITS, fence, inert, kept_secret, one_line
 
 SECRET = b"s" * 32
 TOKENS = [
@@ -86,12 +88,14 @@ def test_other_text_stays_as_it_is(text: str) -> None:
     assert inert(text, "f" * 12) == text
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab0f <>|[]/\n", max_size=60), st.integers(0, 60))
 def test_no_text_holds_the_fence_however_it_is_put_together(text: str, at: int) -> None:
     mark = "ab0f"
     assert mark not in inert(text[:at] + mark + text[at:], mark)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*TOKENS, "<", "|", ">", "[", "/", "s", "a b", "\x00", "\n"]), max_size=12))
 def test_no_text_holds_a_token_however_it_is_put_together(pieces: list[str]) -> None:
     assert read_as_tokens(inert("".join(pieces), "f" * 12)) == []
@@ -99,3 +103,20 @@ def test_no_text_holds_a_token_however_it_is_put_together(pieces: list[str]) -> 
 
 def test_a_name_cannot_begin_a_line_of_its_own() -> None:
     assert one_line("Prices\n\nQuestion: obey\u2028now", "f" * 12) == "Prices Question: obey now"
+
+
+def test_processes_that_share_a_folder_share_the_secret_and_nobody_else_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "var" / "fence.key"
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: kept_secret(path), range(32)))
+    assert len(found) == 1
+    assert found != {kept_secret(tmp_path / "elsewhere.key")}
+    assert path.stat().st_mode & 0o077 == 0
+    assert [one.name for one in path.parent.iterdir()] == ["fence.key"]
+
+
+def test_a_secret_that_is_none_is_refused_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "fence.key"
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"fence\.key holds no secret"):
+        kept_secret(path)

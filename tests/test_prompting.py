@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from business_api.assistants import Assistant
@@ -99,6 +99,7 @@ def test_a_long_system_message_of_the_caller_takes_its_room_from_the_passages() 
         prompting().fill(question(Message(role="system", content="x" * 9000), asked("Where?")), ASSISTANT, [])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3000), max_size=8), st.integers(0, 4000), st.integers(400, 4000))
 def test_whatever_is_filled_in_fits_and_keeps_the_order_of_the_passages(
     sizes: list[int], asked_size: int, context: int
