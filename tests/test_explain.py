@@ -1,6 +1,7 @@
 """What a caller can ask of retrieval: why each candidate was kept or dropped, and only some documents."""
 
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,22 @@ def shelf() -> FixedShelf:
     return FixedShelf((PORTS,), candidates=CANDIDATES)
 
 
-async def post(stack: Stack, path: str, **fields: Any) -> Any:
-    asked = {"model": "tandem", "messages": [{"role": "user", "content": "Which port?"}]}
-    body = (asked if path.startswith("/v1") else {"message": "Which port?"}) | fields
+async def asked(stack: Stack, path: str, **fields: Any) -> tuple[int, Any]:
+    """Status, and the JSON or the payloads of the stream; `[DONE]` stays a string."""
+    openai = {"model": "tandem", "messages": [{"role": "user", "content": "Which port?"}]}
+    body = (openai if path.startswith("/v1") else {"message": "Which port?"}) | fields
     async with aiohttp.ClientSession() as session, session.post(stack.url + path, json=body) as reply:
         text = await reply.text()
-        assert reply.status == 200, text
     if reply.content_type == "application/json":
-        return msgspec.json.decode(text)
+        return reply.status, msgspec.json.decode(text)
     lines = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
-    return [line if line == "[DONE]" else msgspec.json.decode(line) for line in lines]
+    return reply.status, [line if line == "[DONE]" else msgspec.json.decode(line) for line in lines]
+
+
+async def post(stack: Stack, path: str, **fields: Any) -> Any:
+    status, answered = await asked(stack, path, **fields)
+    assert status == 200, answered
+    return answered
 
 
 PATHS = pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat"])
@@ -68,8 +75,8 @@ async def test_every_candidate_is_explained_with_its_place_in_each_stage(tmp_pat
 @PATHS
 async def test_nothing_is_explained_unasked(tmp_path: Path, path: str) -> None:
     with running_stack(tmp_path, shelf=shelf()) as stack:
-        for asked in ({}, {"explain": False}):
-            assert "explain" not in (await post(stack, path, tandem=asked))["tandem"]
+        for wish in ({}, {"explain": False}):
+            assert "explain" not in (await post(stack, path, tandem=wish))["tandem"]
         assert [exchange.explained for exchange in stack.recorded()] == [(), ()]
 
 
@@ -94,15 +101,15 @@ async def test_an_assistant_without_documents_has_nothing_to_explain(tmp_path: P
 
 @PATHS
 async def test_a_filter_narrows_the_search_and_is_recorded(tmp_path: Path, path: str) -> None:
-    asked = {"documents": ["docs/a.md"], "language": "en", "tags": ["x", "y"], "after": "2026-01-31"}
+    wished = {"documents": ["docs/a.md"], "language": "en", "tags": ["x", "y"], "after": "2026-01-31"}
     with running_stack(tmp_path, shelf=shelf()) as stack:
-        answered = await post(stack, path, tandem={"filter": asked, "explain": True})
+        answered = await post(stack, path, tandem={"filter": wished, "explain": True})
         (exchange,) = stack.recorded()
     after = datetime.date(2026, 1, 31)
     wanted = Narrowing(documents=("docs/a.md",), language="en", tags=("x", "y"), after=after)
     assert stack.shelf.queries[0].narrowing == wanted
     assert exchange.question.narrowing == wanted
-    assert answered["tandem"]["explain"]["query"]["filter"] == asked
+    assert answered["tandem"]["explain"]["query"]["filter"] == wished
 
 
 @PATHS
@@ -150,8 +157,8 @@ def test_the_command_shows_the_candidates_as_a_table(tmp_path: Path) -> None:
     fates = replace(CANDIDATES[1], fate=f"duplicate of {PORTS.chunk.id}")
     explained = FixedShelf((PORTS,), candidates=(CANDIDATES[0], fates, CANDIDATES[2]))
     with running_stack(tmp_path, shelf=explained, judge=FixedJudge(probability=0.9)) as stack:
-        asked = ["ask", "Which port?", "--url", stack.url, "--explain", "--filter", "tags=a,b"]
-        shown = CliRunner(env={"COLUMNS": "140"}).invoke(cli, asked)
+        words = ["ask", "Which port?", "--url", stack.url, "--explain", "--filter", "tags=a,b"]
+        shown = CliRunner(env={"COLUMNS": "140"}).invoke(cli, words)
     assert shown.exit_code == 0, shown.output
     lines = [" ".join(line.replace("│", " ").split()) for line in shown.output.splitlines()]
     assert "It listens on port 8001 [1]." in lines
@@ -184,3 +191,41 @@ def test_the_command_says_which_filter_is_wrong(tmp_path: Path, given: str, code
         shown = CliRunner().invoke(cli, ["ask", "Who?", "--url", stack.url, "--filter", given])
     assert shown.exit_code == code
     assert said in shown.stderr
+
+
+WRONG_TANDEM: list[tuple[Any, str]] = [
+    (True, "tandem"),
+    (None, "tandem"),
+    ({"mood": 1}, "tandem.mood"),
+    ({"explain": "yes"}, "tandem.explain"),
+    ({"explain": 1}, "tandem.explain"),
+    ({"filter": []}, "tandem.filter"),
+    ({"filter": {"colour": "red"}}, "tandem.filter.colour"),
+    ({"filter": {"tenant": "other"}}, "tandem.filter.tenant"),
+    ({"filter": {"documents": "docs/a.md"}}, "tandem.filter.documents"),
+    ({"filter": {"documents": []}}, "tandem.filter.documents"),
+    ({"filter": {"documents": [5]}}, "tandem.filter.documents[0]"),
+    ({"filter": {"tags": []}}, "tandem.filter.tags"),
+    ({"filter": {"language": ["en"]}}, "tandem.filter.language"),
+    ({"filter": {"language": ""}}, "tandem.filter.language"),
+    ({"filter": {"after": "yesterday"}}, "tandem.filter.after"),
+    ({"filter": {"after": "2026-02-30"}}, "tandem.filter.after"),
+    ({"filter": {"before": 20260131}}, "tandem.filter.before"),
+]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("var"), requests_per_minute=100_000) as stack:
+        yield stack
+
+
+@PATHS
+@pytest.mark.parametrize(("tandem", "param"), WRONG_TANDEM)
+async def test_a_wrong_tandem_object_is_refused_by_the_name_of_its_field(
+    running: Stack, path: str, tandem: Any, param: str
+) -> None:
+    status, answered = await asked(running, path, tandem=tandem)
+    assert (status, answered["error"]["param"]) == (400, param)
+    assert param in answered["error"]["message"]
+    assert running.shelf.asked == []

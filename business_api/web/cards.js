@@ -3,13 +3,11 @@ import { el, icon } from "./dom.js";
 import { noteOf, sentence } from "./words.js";
 
 /** Notes on what an answer had to do without, or how it ended early. */
-export function notesOf({ degraded = [], state, finish_reason: reason, outcome }) {
+export function notesOf({ degraded = [], state, finish_reason: reason }) {
   const notes = degraded.map(noteOf);
   if (state === "stopped") notes.push("Stopped before the answer was complete.");
   if (reason === "length") notes.push("The answer reached its longest allowed length.");
   if (reason === "content_filter") notes.push("The model's content filter ended the answer.");
-  if (outcome === "abstained")
-    notes.push("Nothing in the documents answers this, so the model was not asked.");
   return notes.map((note) => el("p", { class: "note" }, icon("note"), el("span", {}, note)));
 }
 

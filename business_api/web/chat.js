@@ -4,6 +4,7 @@ import { fill, showRunning, wireComposer } from "./composer.js";
 import { keep, kept, newTurn } from "./conversation.js";
 import { el, say } from "./dom.js";
 import { closePanel, panelIsOpen } from "./panel.js";
+import { explainWanted, offerExplain, wantExplain } from "./explain_switch.js";
 import { follow, goToEnd } from "./scrolling.js";
 import { turnView } from "./turn.js";
 import { showWelcome } from "./welcome.js";
@@ -17,9 +18,9 @@ let running = null; // the AbortController of the answer that is being written
 const assistant = () => assistants.find(({ id }) => id === chat.assistant) ?? assistants[0] ?? null;
 const welcome = () => showWelcome(chat.turns.length === 0, assistant(), begin);
 
-function begin(question) {
+function begin(question, opened = false) {
   if (running) return;
-  const turn = newTurn(question);
+  const turn = newTurn(question, opened);
   chat.turns.push(turn);
   run(turn, addView(turn));
 }
@@ -27,6 +28,10 @@ function begin(question) {
 function addView(turn) {
   const view = turnView(turn, {
     retry: () => again(turn, view),
+    explain: () => {
+      wantExplain(true);
+      again(turn, view, true);
+    },
     edit: () => {
       remove(turn, view);
       fill(turn.question);
@@ -41,10 +46,10 @@ function addView(turn) {
   return view;
 }
 
-function again(turn, view) {
+function again(turn, view, opened = false) {
   if (running) return;
   remove(turn, view);
-  begin(turn.question);
+  begin(turn.question, opened);
 }
 
 function remove(turn, view) {
@@ -72,6 +77,7 @@ async function run(turn, view) {
       message: turn.question,
       conversation: chat.conversation ?? undefined,
       assistant: assistant()?.id,
+      tandem: explainWanted() ? { explain: true } : undefined,
     };
     for await (const event of ask(question, mine.signal)) {
       if (running !== mine) return; // another chat has begun
@@ -131,8 +137,9 @@ function end(view) {
   view.update();
   follow();
   keep(chat);
-  const { state } = chat.turns.at(-1) ?? {};
-  say({ done: "Answer complete", stopped: "Stopped" }[state] ?? "");
+  const { state, tandem } = chat.turns.at(-1) ?? {};
+  const done = tandem?.outcome === "abstained" ? "The documents do not answer this" : "Answer complete";
+  say({ done, stopped: "Stopped" }[state] ?? "");
 }
 
 function oncePerFrame(draw) {
@@ -179,6 +186,7 @@ function describe() {
   const { description = "", retrieval = true } = assistant()?.tandem ?? {};
   picker.title = description;
   document.getElementById("question").placeholder = retrieval ? "Ask the documents" : "Ask the model";
+  offerExplain(retrieval);
 }
 
 picker.addEventListener("change", () => {

@@ -15,9 +15,10 @@ export function kept() {
   return { ...WANTED, ...found, turns: turns.map(settled) };
 }
 
-/** A new turn that waits for its answer. */
-export const newTurn = (question) => ({
+/** A new turn that waits for its answer; `opened`: its explanation is to be seen at once. */
+export const newTurn = (question, opened = false) => ({
   question,
+  opened,
   state: "asking",
   answer: "",
   passages: [],

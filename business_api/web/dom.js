@@ -16,6 +16,7 @@ const PATHS = {
   note: "M12 11v5M12 8v.1M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0z",
   document: "M6 3h8l4 4v14H6zM14 3v4h4M9 12h6M9 16h6",
   back: "M14 6l-6 6 6 6",
+  nothing: "M10.5 17.5a7 7 0 1 0 0-14 7 7 0 0 0 0 14zM15.5 15.5L21 21M8 8l5 5M13 8l-5 5",
 };
 
 /**

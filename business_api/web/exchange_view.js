@@ -1,11 +1,13 @@
 // One exchange, opened: what was asked, found, sent to the model and answered, and how long each took.
+import { abstention } from "./abstention.js";
+import { explainedOf, explainView, searched } from "./candidates.js";
 import { notesOf } from "./cards.js";
 import { copyButton, el, icon } from "./dom.js";
 import { showMarkdown } from "./markdown.js";
-import { markerNodes } from "./markers.js";
+import { markerNodes, markSupport } from "./markers.js";
 import { quotedText } from "./quotes.js";
 import { waterfall } from "./waterfall.js";
-import { counted, failureOf, outcomeOf, sentence } from "./words.js";
+import { counted, failureOf, outcomeOf, percent, sentence } from "./words.js";
 
 const HEADLINE = 160;
 
@@ -20,14 +22,9 @@ export function exchangeView(exchange) {
     ...notesOf(exchange),
     error ? failure(error) : null,
     asked(exchange.question),
-    exchange.answer
-      ? section(
-          "Answer",
-          answer(exchange, passages),
-          copyButton("Copy answer", () => exchange.answer),
-        )
-      : null,
+    ...answered(exchange, passages),
     citations.length ? section("Citations", citationList(citations)) : null,
+    search(exchange, passages),
     Object.keys(timings).length ? section("Time", waterfall(timings)) : null,
     passages.length
       ? section(
@@ -38,6 +35,27 @@ export function exchangeView(exchange) {
     exchange.prompt ? section("Prompt", prompt(exchange.prompt)) : null,
     section("Versions and facts", facts({ ...versions, ...factsOf(exchange) })),
   ].filter(Boolean);
+}
+
+function answered(exchange, passages) {
+  const { answer: text, citations = [], outcome, judgement } = exchange;
+  const open = (passage) => goTo(passage, citations, null);
+  if (outcome === "abstained") {
+    return [abstention({ text: text ?? "", answerable: judgement?.probability, passages }, open)];
+  }
+  const copy = copyButton("Copy answer", () => text);
+  return text ? [section("Answer", answer(exchange, passages), copy)] : [];
+}
+
+/** What was searched for, and the candidates where they were asked for; or null. */
+function search(exchange, passages) {
+  if (!exchange.query) return null;
+  const open = (passage) => goTo(passage, exchange.citations ?? [], null);
+  const explain = explainedOf(exchange);
+  return section(
+    "Search",
+    el("div", { class: "search" }, explain ? explainView(explain, passages, open) : searched(exchange.query)),
+  );
 }
 
 /** Passages as the chat page has them: the chunk's fields, with marker and score. */
@@ -118,6 +136,7 @@ function answer({ answer: text, citations = [] }, passages) {
     text,
     markerNodes(prose, () => ({ passages, citations }), open),
   );
+  markSupport(prose, citations);
   return prose;
 }
 
@@ -132,7 +151,7 @@ function goTo(passage, citations, chosen) {
 const own = ({ marker }, citations) => citations.filter((citation) => citation.marker === marker);
 
 function citationList(citations) {
-  const items = citations.map(({ marker, title, document: name, quote, by }) =>
+  const items = citations.map(({ marker, title, document: name, quote, by, supported }) =>
     el(
       "li",
       { value: String(marker) },
@@ -141,6 +160,7 @@ function citationList(citations) {
         "span",
         { class: "by" },
         `${title || name} · ${by === "match" ? "matched by its words" : "cited by the model"}`,
+        supported === false ? el("span", { class: "doubt" }, " · does not support the sentence") : null,
       ),
     ),
   );
@@ -190,9 +210,12 @@ function messageList(messages) {
   );
 }
 
-function factsOf({ finish_reason: reason, usage, question, contract }) {
+function factsOf({ finish_reason: reason, usage, question, contract, judgement }) {
   const tokens = usage ? `${usage.prompt_tokens} read, ${usage.completion_tokens} written` : null;
   const all = {
+    answerable: judgement
+      ? `${percent(judgement.probability)}, held to be so from ${percent(judgement.threshold)}`
+      : null,
     "finish reason": reason,
     tokens,
     conversation: question?.conversation,

@@ -3,7 +3,7 @@ import { exchange, exchanges } from "./api.js";
 import { errorCard } from "./cards.js";
 import { el, say } from "./dom.js";
 import { exchangeView } from "./exchange_view.js";
-import { counted, duration, outcomeOf } from "./words.js";
+import { counted, duration, outcomeOf, unmarked } from "./words.js";
 
 const PAGE = "50";
 const filter = document.getElementById("filter");
@@ -58,7 +58,7 @@ function rowOf({ id, at, outcome, question, answer, degraded = [], timings_ms: t
       }),
       el("strong", {}, question || "(no question)"),
     ),
-    el("span", { class: "preview" }, plain(answer ?? "") || outcomeOf(outcome)),
+    el("span", { class: "preview" }, unmarked(answer ?? "") || outcomeOf(outcome)),
     el(
       "span",
       { class: "row-foot" },
@@ -71,9 +71,6 @@ function rowOf({ id, at, outcome, question, answer, degraded = [], timings_ms: t
   );
   return el("li", {}, link);
 }
-
-/** A preview without the signs of Markdown. */
-const plain = (text) => text.replace(/[*`#>]+/g, "").trim();
 
 function shortTime(when) {
   const today = when.toDateString() === new Date().toDateString();

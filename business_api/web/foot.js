@@ -1,12 +1,16 @@
 // The foot of an answer: documents cited, what one can do with it, how long it took, and the rest on demand.
+import { explainView } from "./candidates.js";
 import { documentsCited } from "./conversation.js";
 import { copyButton, el, icon, iconButton } from "./dom.js";
 import { thumbs } from "./feedback.js";
 import { toFirstWords, waterfall } from "./waterfall.js";
-import { counted, duration, outcomeOf } from "./words.js";
+import { counted, duration, outcomeOf, percent } from "./words.js";
 
-/** `turn` has ended. `open(number, citation)` shows a passage, `retry` asks again, `rated` keeps a rating. */
-export function foot(turn, { open, retry, rated }) {
+/**
+ * `turn` has ended. `open(number, citation)` shows a passage, `retry` asks again, `explain` asks again for an
+ * explained answer, `rated` keeps a rating.
+ */
+export function foot(turn, { open, retry, explain, rated }) {
   const { tandem, exchange } = turn;
   const actions = el(
     "div",
@@ -16,11 +20,21 @@ export function foot(turn, { open, retry, rated }) {
     exchange ? thumbs(exchange, turn.rating, rated) : null,
     tandem ? timing(tandem) : null,
   );
+  const folds = [
+    searchedFor(turn) ? folded("Explain", () => explanation(turn, open, explain), turn.opened) : null,
+    tandem || exchange ? folded("Details", () => detailsOf(turn)) : null,
+  ].filter(Boolean);
+  actions.append(...folds.map(({ toggle }) => toggle));
   return el(
     "footer",
     { class: "foot" },
     sources(turn, open),
-    tandem || exchange ? withDetails(actions, turn) : actions,
+    el(
+      "div",
+      {},
+      actions,
+      folds.map(({ fold }) => fold),
+    ),
   );
 }
 
@@ -33,16 +47,18 @@ function sources({ tandem, passages, state }, open) {
       cited.map(({ document: name, title, citations }) => {
         const numbers = [...new Set(citations.map((citation) => citation.marker))].join(" ");
         const on = { click: () => open(citations[0].marker, citations[0]) };
+        const doubtful = citations.every(({ supported }) => supported === false);
         return el(
           "button",
           { type: "button", class: "chip", title: name, on },
           el("span", { class: "chip-number" }, numbers),
           title || name,
+          doubtful ? el("span", { class: "doubt" }, "not supported") : null,
         );
       }),
     );
   }
-  if (!passages.length || state === "failed") return null;
+  if (!passages.length || state === "failed" || tandem?.outcome === "abstained") return null;
   const on = { click: () => open(passages[0].marker, null) };
   return el(
     "div",
@@ -65,22 +81,44 @@ function timing({ timings_ms: timings = {} }) {
   return el("span", { class: "timing" }, parts.filter(Boolean).join(" · "));
 }
 
-function withDetails(actions, turn) {
-  const details = el("div", { class: "details", hidden: true });
-  const toggle = el("button", { type: "button", class: "link", "aria-expanded": "false" }, "Details");
-  toggle.addEventListener("click", () => {
-    details.hidden = !details.hidden;
-    toggle.setAttribute("aria-expanded", String(!details.hidden));
-    if (!details.firstChild) details.append(...detailsOf(turn));
-  });
-  actions.append(toggle);
-  return el("div", {}, actions, details);
+/** A button and what it unfolds, made when it is first wanted. */
+function folded(name, content, opened = false) {
+  const fold = el("div", { class: "details", hidden: true });
+  const toggle = el("button", { type: "button", class: "link", "aria-expanded": "false" }, name);
+  const turn = () => {
+    fold.hidden = !fold.hidden;
+    toggle.setAttribute("aria-expanded", String(!fold.hidden));
+    if (!fold.firstChild) fold.append(...content());
+  };
+  toggle.addEventListener("click", turn);
+  if (opened) turn();
+  return { toggle, fold };
+}
+
+const searchedFor = ({ tandem }) => tandem?.versions?.index || tandem?.explain?.query;
+
+function explanation({ tandem, passages }, open, explain) {
+  if (tandem.explain) return explainView(tandem.explain, passages, ({ marker }) => open(marker, null));
+  return [
+    el("p", { class: "tally" }, "How its passages were chosen was not asked for with this question."),
+    el(
+      "div",
+      { class: "row" },
+      el(
+        "button",
+        { type: "button", class: "button", on: { click: explain } },
+        icon("retry"),
+        "Ask again and explain",
+      ),
+    ),
+  ];
 }
 
 function detailsOf({ tandem, exchange, usage }) {
   const facts = tandem
     ? [["outcome", outcomeOf(tandem.outcome)], ...Object.entries(tandem.versions ?? {})]
     : [];
+  if (Number.isFinite(tandem?.answerable)) facts.push(["answerable", percent(tandem.answerable)]);
   if (usage) facts.push(["tokens", `${usage.prompt_tokens} read, ${usage.completion_tokens} written`]);
   const rows = facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value))));
   if (exchange) {

@@ -19,10 +19,25 @@ export function markerNodes(prose, rests, open) {
       title: label,
     };
     const button = el("button", attributes, String(number));
-    button.addEventListener("click", () => {
-      const place = [...prose.querySelectorAll(`.marker[data-number="${number}"]`)].indexOf(button);
-      open(passage, citationOf(rests().citations, number, place));
-    });
+    button.addEventListener("click", () => open(passage, citationAt(button, prose, rests().citations)));
     return el("sup", {}, "\u2060", button); // the joiner keeps a marker on the line of its sentence
   };
+}
+
+/** Show at each number in `prose` whether its passage supports the sentence, once that is known. */
+export function markSupport(prose, citations) {
+  for (const button of prose.querySelectorAll(".marker:not(.doubtful)")) {
+    if (citationAt(button, prose, citations)?.supported !== false) continue;
+    const label = `${button.title}, which does not support this`;
+    button.classList.add("doubtful");
+    button.append("?");
+    button.title = label;
+    button.setAttribute("aria-label", label);
+  }
+}
+
+function citationAt(button, prose, citations) {
+  const { number } = button.dataset;
+  const place = [...prose.querySelectorAll(`.marker[data-number="${number}"]`)].indexOf(button);
+  return citationOf(citations, Number(number), place);
 }

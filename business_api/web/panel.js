@@ -65,10 +65,6 @@ function tabs(passages, number, go) {
 function body(passage, own, chosen) {
   const { title, document: name, heading = [], score } = passage;
   const path = heading.length ? el("p", { class: "path" }, heading.join(" › ")) : null;
-  const by =
-    chosen?.by === "match"
-      ? "This sentence was matched to the passage by its words, not cited by the model."
-      : null;
   const found = Number.isFinite(score) ? `Score ${score.toFixed(2)}` : null;
   return el(
     "div",
@@ -76,7 +72,7 @@ function body(passage, own, chosen) {
     el("h3", {}, title),
     path,
     el("div", { class: "passage" }, quotedText(passage, own, chosen)),
-    by ? el("p", { class: "note" }, icon("note"), el("span", {}, by)) : null,
+    notesOn(chosen),
     el(
       "p",
       { class: "source" },
@@ -85,6 +81,21 @@ function body(passage, own, chosen) {
       found ? el("span", { class: "score" }, found) : null,
     ),
   );
+}
+
+/** What is to be known of the citation that was opened. */
+function notesOn(citation) {
+  const notes = [
+    citation?.supported === false
+      ? ["alert", "This passage does not seem to support the sentence that cites it.", "note doubt"]
+      : null,
+    citation?.by === "match"
+      ? ["note", "This sentence was matched to the passage by its words, not cited by the model.", "note"]
+      : null,
+  ];
+  return notes
+    .filter(Boolean)
+    .map(([drawing, text, kind]) => el("p", { class: kind }, icon(drawing), el("span", {}, text)));
 }
 
 function show() {

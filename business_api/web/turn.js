@@ -1,9 +1,10 @@
 // One turn of the conversation on the page: the question, its answer as it grows, and what belongs to it.
+import { abstention } from "./abstention.js";
 import { errorCard, notesOf } from "./cards.js";
 import { el } from "./dom.js";
 import { foot } from "./foot.js";
 import { showMarkdown } from "./markdown.js";
-import { markerNodes } from "./markers.js";
+import { markerNodes, markSupport } from "./markers.js";
 import { openPassage } from "./panel.js";
 import { counted } from "./words.js";
 
@@ -25,16 +26,26 @@ export function turnView(turn, on) {
 
   function update() {
     const running = turn.state === "asking";
+    const abstained = turn.tandem?.outcome === "abstained";
     answer.dataset.state = turn.state;
     prose.setAttribute("aria-busy", String(running));
     showProgress(progress, turn);
     showMarkdown(prose, turn.answer, markerNode);
-    after.replaceChildren(...notes(turn), ...(running ? [] : ending(turn, { ...on, open })));
+    markSupport(prose, rests().citations);
+    prose.hidden = abstained;
+    after.replaceChildren(
+      ...(abstained ? [nothing(turn, open)] : []),
+      ...notes(turn),
+      ...(running ? [] : ending(turn, { ...on, open })),
+    );
   }
 
   update();
   return { element, update };
 }
+
+const nothing = ({ answer, tandem, passages }, open) =>
+  abstention({ text: answer, answerable: tandem.answerable, passages }, ({ marker }) => open(marker, null));
 
 /** A failed turn without a word of an answer has only its card. */
 function ending(turn, on) {

@@ -7,7 +7,15 @@ const NOTES = {
   passages_cut: "Not every passage found fitted into the model's context.",
   history_cut: "The beginning of this conversation no longer fitted into the model's context.",
   unknown_marker: "The model cited a passage that does not exist; that citation was removed.",
+  condense_failed: "What was said before could not be worked into the question; its words were searched as they are.",
+  rewording_failed: "The question was searched for in its own words only; others could not be found.",
+  narrowing_failed: "Which documents the question is about could not be read from it; all were searched.",
   rerank_timeout: "Passages are in the order in which they were found; ranking them again took too long.",
+  rerank_unavailable: "Passages are in the order in which they were found; they could not be ranked again.",
+  low_confidence: "The passages may not answer this question. Read the answer with care.",
+  extractive_answer:
+    "The language model was not available. These are sentences of the documents, word for word.",
+  unsupported_citation: "Not every sentence is supported by the passage it cites.",
 };
 
 const OUTCOMES = {
@@ -58,6 +66,9 @@ export function failureOf(code, status) {
   return ["Something went wrong", ""];
 }
 
+/** A text as a preview, without the signs of Markdown. */
+export const unmarked = (text) => text.replace(/[*`#>]+/g, "").trim();
+
 /** A service's lower-case message as a sentence. */
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -67,6 +78,12 @@ export function duration(ms) {
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 1000) return `${Math.round(ms)} ms`;
   return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+}
+
+/** A probability as a person reads it: `12 %`, and never a certainty. */
+export function percent(probability) {
+  if (probability < 0.01) return "below 1 %";
+  return probability > 0.99 ? "above 99 %" : `${Math.round(probability * 100)} %`;
 }
 
 /** `1 passage`, `3 passages`. */

@@ -110,7 +110,8 @@ class FakeBackend:
                 yield _event("error", json.loads(bytes(_error(503, script.message, script.code).body)))
                 return
             self.records.append(exchange_record(identity, asked, script))
-            yield _event("answer", answer_event(identity, conversation, script))
+            explained = (asked.get("tandem") or {}).get("explain", False)
+            yield _event("answer", answer_event(identity, conversation, script, explained=explained))
         except (asyncio.CancelledError, GeneratorExit, ClientDisconnect):
             self.hung_up.set()
             raise

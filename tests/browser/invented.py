@@ -101,6 +101,8 @@ class Script:
     citations: list[dict[str, Any]] = field(default_factory=lambda: list(CITATIONS))
     degraded: list[str] = field(default_factory=list)
     outcome: str = "answered"
+    answerable: float | None = None
+    explain: dict[str, Any] | None = None
     finish_reason: str = "stop"
     held: bool = False
     breaks: bool = False
@@ -119,8 +121,12 @@ def saying(text: str, **changes: Any) -> Script:
     return Script(deltas=words(text), citations=[], **changes)
 
 
-def answer_event(identity: str, conversation: str, script: Script) -> dict[str, Any]:
-    """The `answer` event."""
+def answer_event(
+    identity: str, conversation: str, script: Script, *, explained: bool = False
+) -> dict[str, Any]:
+    """The `answer` event; `explained`: the question asked for an explanation."""
+    judged = {} if script.answerable is None else {"answerable": script.answerable}
+    chosen = {"explain": script.explain} if explained else {}
     return {
         "answer": "".join(script.deltas),
         "conversation": conversation,
@@ -134,6 +140,8 @@ def answer_event(identity: str, conversation: str, script: Script) -> dict[str, 
             "versions": VERSIONS,
             "citations": script.citations,
             "timings_ms": TIMINGS,
+            **judged,
+            **chosen,
         },
     }
 
