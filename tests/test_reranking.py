@@ -103,17 +103,19 @@ async def test_the_parts_of_a_question_run_on_all_threads() -> None:
     await reranker.aclose()
 
 
-async def test_a_model_that_fails_is_unavailable_and_says_nothing_of_itself() -> None:
+async def test_a_model_that_fails_is_unavailable_says_nothing_of_itself_and_does_not_run_the_rest() -> None:
     gate = Gate()
-    gate.open()
     gate.error = RuntimeError("secret")
     reranker = gate.reranker()
+    gate.passes.release(1)
     with pytest.raises(RetrievalUnavailable) as caught:
-        await reranker.score("q", [LONG, "short"])
+        await reranker.score("fails", [LONG] * 4)
     assert "secret" not in caught.value.message
 
     gate.error = None
-    assert await reranker.score("q", ["works again"]) == [11]
+    gate.open()
+    assert await reranker.score("next", ["works again"]) == [11]
+    assert [question for question, _ in gate.runs] == ["fails", "fails", "next"]
     await reranker.aclose()
 
 
