@@ -1,30 +1,27 @@
 """Where an embedded vector store can live, and what is put into a store. See also `qdrant_places`."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from business_api.passages import Chunk
-from business_api.vector_store import Generations, Point
+from business_api.vector_store import Catalogue, Generations, Point
 from business_api.vector_store.edge_versions import EdgeCatalogue
 from business_api.vector_store.following import Following
 from tests.fakes import LetterEmbedder
 
-Open = Callable[..., Awaitable[Generations]]
 
+@dataclass(frozen=True)
+class Open:
+    """Opens stores, and the catalogues behind them, in one place that outlives them."""
 
-async def connected(following: Following, grace: float, clock: Callable[[], float]) -> Generations:
-    """A store over the live version, which is open."""
-    await following.connect()
-    return Generations(following.catalogue.collection, following, grace=grace, clock=clock)
+    catalogue: Callable[[str], Catalogue]
 
-
-@asynccontextmanager
-async def embedded(folder: Path) -> AsyncIterator[Open]:
-    """The embedded engine, in a folder."""
-
-    async def open_(
+    async def __call__(
+        self,
         collection: str = "kb",
         *,
         model: str = "letters",
@@ -33,11 +30,17 @@ async def embedded(folder: Path) -> AsyncIterator[Open]:
         grace: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> Generations:
-        catalogue = EdgeCatalogue(folder, collection)
+        """A store that follows the live version."""
+        catalogue = self.catalogue(collection)
         following = Following(catalogue, model=model, dimension=dimension, create=create)
-        return await connected(following, grace, clock)
+        await following.connect()
+        return Generations(collection, following, grace=grace, clock=clock)
 
-    yield open_
+
+@asynccontextmanager
+async def embedded(folder: Path) -> AsyncIterator[Open]:
+    """The embedded engine, in a folder."""
+    yield Open(partial(EdgeCatalogue, folder))
 
 
 def chunk(document: str, text: str, number: int = 0, **other: object) -> Chunk:

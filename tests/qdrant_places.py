@@ -5,7 +5,6 @@ Each place outlives the stores that are opened on it.
 
 import asyncio
 import os
-import time
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -16,12 +15,10 @@ from typing import Any
 from qdrant_client import AsyncQdrantClient
 
 from business_api.settings import StoreSettings
-from business_api.vector_store import Generations
 from business_api.vector_store.collection import Collection, Row, Where
-from business_api.vector_store.following import Following
 from business_api.vector_store.qdrant_versions import QdrantCatalogue, connect
 from tests.fakes import serving
-from tests.places import Open, connected
+from tests.places import Open
 from tests.qdrant_front import front
 
 
@@ -83,12 +80,14 @@ class _Shared(QdrantCatalogue):
     interleaved = False
 
     async def open(self, name: str) -> Collection:
-        return self._lent(await super().open(name))
+        opened: Collection = self._lent(await super().open(name))
+        return opened
 
     async def make(self, number: int, model: str, dimension: int) -> Collection:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Payload indexes have no effect", append=False)
-            return self._lent(await super().make(number, model, dimension))
+            made: Collection = self._lent(await super().make(number, model, dimension))
+        return made
 
     def _lent(self, collection: Any) -> Any:
         return Interleaved(collection) if self.interleaved else collection
@@ -102,17 +101,4 @@ class _SharedInterleaved(_Shared):
 
 
 def _over(client: AsyncQdrantClient, prefix: str = "", kind: type[_Shared] = _Shared) -> Open:
-    async def open_(
-        collection: str = "kb",
-        *,
-        model: str = "letters",
-        dimension: int = 32,
-        create: bool = True,
-        grace: float = 0.0,
-        clock: Callable[[], float] = time.time,
-    ) -> Generations:
-        catalogue = kind(client, prefix + collection, 20.0)
-        following = Following(catalogue, model=model, dimension=dimension, create=create)
-        return await connected(following, grace, clock)
-
-    return open_
+    return Open(lambda collection: kind(client, prefix + collection, 20.0))

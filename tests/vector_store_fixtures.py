@@ -33,12 +33,16 @@ async def store(open_: Open) -> AsyncIterator[Generations]:
     await opened.aclose()
 
 
+async def wording(text: str) -> Wording:
+    """The text, with the vector of its letters."""
+    return Wording(text, (await LetterEmbedder().embed([text]))[0].tolist())
+
+
 async def find(store: Generations, text: str, tenant: str = "acme", **how: Any) -> list[Passage]:
     """What a hybrid search finds, dense by letters and BM25 by words."""
-    vector = (await LetterEmbedder().embed([text]))[0].tolist()
-    wording = Wording(text, how.pop("vector", vector))
+    asked = Wording(text, how.pop("vector", (await wording(text)).vector))
     fusion, weights = how.pop("fusion", "dbsf"), how.pop("weights", (1.0, 1.0))
-    hits = await store.search(tenant, [wording], **{"candidates": 20} | how)
+    hits = await store.search(tenant, [asked], **{"candidates": 20} | how)
     fused = fuse(hits.dense, hits.bm25, fusion, weights)
     return [Passage(one.chunk, one.score) for one in fused if one.score > 0][:10]
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from business_api.ingest.finding import KINDS
+from business_api.ingest.front_matter import about
 from business_api.ingest.indexing import Indexer, digest
 from business_api.ingest.reading import MARKDOWN, Text
 from business_api.ingest.summary import Account, Summary
 from business_api.ingest.watching import Watch
-from business_api.passages import Passage
+from business_api.passages import About, Passage
 from business_api.vector_store import Generations, Point, StoredDocument, Wording
 from business_api.vector_store.collection import Collection
 from business_api.vector_store.following import Pinned
@@ -121,7 +122,9 @@ class Carrier:
         content_hash = indexer.content_hash(text)
         read = Text(text, markdown=_is_markdown(known.document), title=known.title)
         pieces = indexer.chunker.cut(read, tenant=tenant, document=known.document, content_hash=content_hash)
-        await indexer.add(pieces, content_hash, known.chunks, points[0].about)
+        # an index from before front matter was understood knows nothing of it
+        said = about(text) if read.markdown and points[0].about == About() else points[0].about
+        await indexer.add(pieces, content_hash, known.chunks, said)
         indexed = sum(piece.chunk.end - piece.chunk.start for piece in pieces)
         account = Account(
             document=known.document,

@@ -139,7 +139,7 @@ class Following:
 
     async def _changed(self, held: _Held, live: str | None) -> _Held:
         """The version that is live now, if it can be used here; else the one that is held."""
-        if held.points.name == live:
+        if live in (None, held.points.name):
             return held
         try:
             points = await open_live(self.catalogue, *self._made_by, create=False)
