@@ -12,8 +12,8 @@ Ranks = Mapping[str, int]
 def tandem_object(exchange: Exchange) -> dict[str, Any]:
     """What an answer rests on.
 
-    `answerable` is there when the passages were judged, `passages` in an abstention (the nearest ones),
-    `explain` when the question asked for it.
+    `answerable` is there when the passages were judged, `support_rate` when sentences were,
+    `passages` in an abstention (the nearest ones), `explain` when the question asked for it.
     """
     told: dict[str, Any] = {
         "exchange": exchange.id,
@@ -26,6 +26,8 @@ def tandem_object(exchange: Exchange) -> dict[str, Any]:
     }
     if exchange.judgement is not None:
         told["answerable"] = round(exchange.judgement.probability, 3)
+    if exchange.support_rate is not None:
+        told["support_rate"] = round(exchange.support_rate, 3)
     if exchange.outcome is Outcome.ABSTAINED:
         told["passages"] = [_nearest(passage) for passage in exchange.passages]
     if exchange.question.explain:

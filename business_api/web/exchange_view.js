@@ -7,7 +7,7 @@ import { showMarkdown } from "./markdown.js";
 import { markerNodes, markSupport } from "./markers.js";
 import { quotedText } from "./quotes.js";
 import { waterfall } from "./waterfall.js";
-import { counted, failureOf, outcomeOf, percent, sentence } from "./words.js";
+import { counted, failureOf, outcomeOf, percent, sentence, setterOf } from "./words.js";
 
 const HEADLINE = 160;
 
@@ -159,7 +159,7 @@ function citationList(citations) {
       el(
         "span",
         { class: "by" },
-        `${title || name} · ${by === "match" ? "matched by its words" : "cited by the model"}`,
+        `${title || name} · ${setterOf(by)}`,
         supported === false ? el("span", { class: "doubt" }, " · does not support the sentence") : null,
       ),
     ),

@@ -15,7 +15,7 @@ const NOTES = {
   low_confidence: "The passages may not answer this question. Read the answer with care.",
   extractive_answer:
     "The language model was not available. These are sentences of the documents, word for word.",
-  unsupported_citation: "Not every sentence is supported by the passage it cites.",
+  unsupported_citation: "The passages do not support every sentence that cited one.",
 };
 
 const OUTCOMES = {
@@ -28,6 +28,8 @@ const OUTCOMES = {
 
 const STAGES = {
   condense: "Rewrite question",
+  reword: "Find other words",
+  narrow: "Choose documents",
   embed: "Embed question",
   search: "Search documents",
   rerank: "Rank passages",
@@ -36,6 +38,12 @@ const STAGES = {
   ttft: "First token",
   rest: "Write answer",
   other: "Everything else",
+};
+
+const SETTERS = {
+  model: "cited by the model",
+  match: "matched by its words",
+  extract: "taken from the document, word for word",
 };
 
 const FAILURES = {
@@ -51,6 +59,9 @@ const FAILURES = {
 
 /** One sentence for a name of `degraded`. */
 export const noteOf = (name) => NOTES[name] ?? `Something was missing for this answer: ${name}.`;
+
+/** Who tied a sentence to its passage, by a citation's `by`. */
+export const setterOf = (by) => SETTERS[by] ?? by;
 
 export const outcomeOf = (name) => OUTCOMES[name] ?? name ?? "Running";
 

@@ -20,7 +20,7 @@ NOTES = {
     "rerank_unavailable": "could not be ranked again",
     "low_confidence": "may not answer this question",
     "extractive_answer": "word for word",
-    "unsupported_citation": "supported by the passage it cites",
+    "unsupported_citation": "do not support every sentence",
 }
 
 
