@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from business_api.settings import Settings
-from business_api.vector_store import ForeignHit, StoreLocked, open_store
+from business_api.vector_store import ForeignHit, StoreLocked, open_store, reading
 from business_api.vector_store.collection import Row
 from business_api.vector_store.points import chunk_point, passages_of
 from tests.places import chunk, embedded, ingest, points
@@ -110,6 +110,37 @@ async def test_an_index_whose_making_was_interrupted_is_made_again(tmp_path: Pat
         await ingest(store, {"a.md": "text"})
         assert await store.count("acme") == 1
         await store.aclose()
+
+
+async def test_a_copy_taken_while_another_process_writes_is_whole(tmp_path: Path) -> None:
+    process = await writer(tmp_path)
+    try:
+        async with embedded(tmp_path) as open_:
+            for _ in range(4):
+                published = await heard(process)
+                async with reading(open_.catalogue("kb"), "kb__v1_letters") as store:
+                    documents = await store.documents("acme")
+                    versions = {document.content_hash for document in documents.values()}
+                    assert len(documents) == await store.count("acme") == 40
+                    assert len(versions) == 1
+                    assert int(versions.pop()) >= published
+    finally:
+        await killed(process)
+
+
+def copies(folder: Path) -> int:
+    return len(list(folder.glob(".kb.*")))
+
+
+async def test_copies_that_a_killed_process_left_are_removed_and_those_in_use_are_not(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as open_:
+        await (await open_()).aclose()
+        (tmp_path / ".kb.left").mkdir()
+        catalogue = open_.catalogue("kb")
+        async with reading(catalogue, "kb__v1_letters") as one, reading(catalogue, "kb__v1_letters") as two:
+            assert await one.count("acme") == await two.count("acme") == 0
+            assert copies(tmp_path) == 2
+        assert copies(tmp_path) == 0
 
 
 async def test_an_unreadable_index_says_what_to_delete(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import asyncio
 import fcntl
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import IO, Any
 
 from business_api.vector_store.collection import StoreLocked
@@ -50,6 +52,31 @@ async def unwritten(folder: Path) -> AsyncIterator[None]:
             yield
 
 
+@contextmanager
+def scratch(root: Path, prefix: str) -> Iterator[Path]:
+    """An empty folder that is gone at the end; those that killed processes have left go, too."""
+    for left in root.glob(f"{prefix}*"):
+        with suppress(FileNotFoundError), _opened(left) as folder:
+            if _taken(folder, fcntl.LOCK_EX):
+                shutil.rmtree(left, ignore_errors=True)
+    made = Path(mkdtemp(prefix=prefix, dir=root))
+    with _opened(made) as folder:
+        _taken(folder, fcntl.LOCK_EX)
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 @asynccontextmanager
 async def _flocked(file: IO[str], kind: int) -> AsyncIterator[None]:
     while not _taken(file, kind):  # noqa: ASYNC110 - what is waited for is another process
@@ -60,7 +87,7 @@ async def _flocked(file: IO[str], kind: int) -> AsyncIterator[None]:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _taken(file: IO[str], kind: int) -> bool:
+def _taken(file: IO[str] | int, kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

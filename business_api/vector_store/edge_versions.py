@@ -6,11 +6,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 
 from business_api.vector_store.collection import Collection, Missing, StoreLocked
 from business_api.vector_store.edge import EdgeCollection
-from business_api.vector_store.edge_files import lock_of, made_with, read, unwritten, write
+from business_api.vector_store.edge_files import lock_of, made_with, read, scratch, unwritten, write
 from business_api.vector_store.versions import Version, number_of, physical_name, version_of
 
 
@@ -71,9 +70,8 @@ class EdgeCatalogue:
         folder = self._root / name
         if not made_with(folder):
             raise Missing(name)
-        copy = Path(mkdtemp(prefix=f".{self.collection}-", dir=self._root))
         async with AsyncExitStack() as opened:
-            opened.callback(shutil.rmtree, copy, ignore_errors=True)
+            copy = opened.enter_context(scratch(self._root, f".{self.collection}."))
             async with AsyncExitStack() as still:
                 await still.enter_async_context(unwritten(folder))
                 await asyncio.to_thread(shutil.copytree, folder, copy / name)
