@@ -180,9 +180,9 @@ class Rewriting:
         template = self.templates[task]
         talk = course.talk
         messages = template.filled(question=talk.question, history=talk.history, **known)
-        prompt = Prompt(
-            messages=tuple(messages), template=template.version, max_tokens=self.settings.max_tokens
-        )
+        # JSON has names and quotes, and small models fill it with space
+        room = self.settings.max_tokens * (2 if task == NARROW else 1)
+        prompt = Prompt(messages=tuple(messages), template=template.version, max_tokens=room)
         # an id of its own: vLLM refuses two running requests with the same one
         request_id = f"{course.question.id}-{task.partition('/')[0]}"
         generation = await self.generate(prompt, {"temperature": 0.0, **(sampling or {})}, request_id)

@@ -101,7 +101,7 @@ class RewritingSettings(_Group):
     deadline: float = Field(4.0, gt=0)
     """Longest time of all of them together, in seconds; what is late is left out."""
     max_tokens: int = Field(64, ge=16)
-    """Longest text that one of them may write."""
+    """Longest text that one of them may write, in tokens; the JSON of a narrowing may be twice as long."""
 
 
 class GuardSettings(_Group):
