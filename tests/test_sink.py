@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from business_api.passages import Candidate, Query
 from business_api.settings import ROOT, Settings, SinkSettings
 from business_api.sink import ExchangeStore, Sink
 from business_api.sink.spool import Spool
-from tests.exchanges import exchange
+from tests.exchanges import CHUNK, exchange
 
 
 @contextmanager
@@ -207,6 +208,8 @@ def test_what_is_off_or_redacted_never_reaches_the_disk(tmp_path: Path) -> None:
         question="I am ann@example.org, card 4111 1111 1111 1111",
         answer="Call +49 30 901820 with tdm_abcdefghijklmnopqrstuvwxyz.",
         tool_calls=[{"function": {"arguments": '{"to": "ann@example.org"}'}}],
+        query=Query(("Who is ann@example.org?",), hypothetical="Her card is 4111 1111 1111 1111."),
+        explained=(Candidate(chunk=CHUNK),),
     )
     for content in ("redacted", "off"):
         var = tmp_path / content

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from business_api.exchange import Exchange, Message, Prompt
-from business_api.passages import Passage
+from business_api.passages import Passage, Query
 
 Content = Literal["on", "redacted", "off"]
 Change = Callable[[str], str]
@@ -67,7 +67,11 @@ def _changed(exchange: Exchange, change: Change) -> Exchange:
             messages=_messages(question.messages, change),
             sampling=mapped(dict(question.sampling), change),
         ),
+        query=_query(exchange.query, change) if exchange.query else None,
         passages=_passages(exchange.passages, change),
+        explained=tuple(
+            replace(one, chunk=replace(one.chunk, text=change(one.chunk.text))) for one in exchange.explained
+        ),
         prompt=_prompt(exchange.prompt, change) if exchange.prompt else None,
         answer=change(exchange.answer),
         tool_calls=mapped(exchange.tool_calls, change),
@@ -81,6 +85,14 @@ def _messages(messages: tuple[Message, ...], change: Change) -> tuple[Message, .
             message, content=mapped(message.content, change), tool_calls=mapped(message.tool_calls, change)
         )
         for message in messages
+    )
+
+
+def _query(query: Query, change: Change) -> Query:
+    return msgspec.structs.replace(
+        query,
+        texts=tuple(change(text) for text in query.texts),
+        hypothetical=mapped(query.hypothetical, change),
     )
 
 
