@@ -1,177 +1,207 @@
 """Ties what an answer says to the passages it rests on, while the deltas flow.
 
-Markers such as `[1]` that the model sets are checked against the passages of this exchange; unknown ones are
-removed. A sentence without a marker gets one when the words of one passage cover it (`by: "match"`). Every
-citation carries the verbatim span of the passage that best supports its sentence.
+Markers such as `[1]` that the model sets are checked against the passages of this exchange: unknown ones are
+removed, and what stands before a known one is held against the passages it names (`supporting`). A sentence
+without a marker gets one when the words of one passage support it (`by: "match"`). Every citation carries the
+verbatim span of the passage that best supports its sentence.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from business_api.exchange import Citation
+from business_api.marking import Marking, Piece
 from business_api.passages import Passage
+from business_api.supporting import Claim, Grounds, Similarity
 
-MARKER = re.compile(r"\[(\d{1,3}(?:\s?,\s?\d{1,3}){0,4})\]")
-WIDE = re.compile(r"【(\d{1,3})[^】\n]{0,16}】")
-"""How some models write a marker: 【1】, 【1†source】."""
-BEGUN = re.compile(r"(?:\[[\d,\s]{0,32}|【(?:\d{1,3}[^】\n]{0,16})?)$")
-HELD = 40
-"""Most characters that a marker which has only begun may have."""
-SENTENCE_END = re.compile(r"(?<=[.!?:\]])(?=\s)(?!\s*\[\d)|(?=\n)")
-LEADING_MARKER = re.compile(r"\s*\[\d")
-QUOTABLE = re.compile(r"[^\n]*?(?:[.!?](?=\s)|\n|$)|[^\n]+")
-WORD = re.compile(r"\w+(?:[._/-]\w+)*")
-COVERED = 0.6
-"""Share of a sentence's weighted words that one passage must hold to be cited without the model's marker."""
-STOPWORDS = frozenset(
-    """
-    a an and are as at be but by can could do does for from has have how if in into is it its may more most no
-    not of on only or other our should so such than that the their them then there these they this to was we
-    were what when where which while who will with would you your
-    """.split()
-)
+Support = Literal["off", "flag", "enforce"]
+
+FOLLOWS = 400
+"""Characters behind a marker that are read for what it marks, when nothing stands before it."""
+
+
+@dataclass
+class _Waiting:
+    """Markers whose claim follows them: where they are shown, and their place among the citations."""
+
+    numbers: list[int]
+    lead: str
+    glued: bool
+    shown: int
+    cited: int
 
 
 class Citing:
-    """Reads an answer delta by delta; `citations` and `unknown` (a marker was removed) grow with it.
+    """Reads an answer delta by delta; `citations` grows with it, one for each marker that is shown.
 
     `passages` are numbered from 1, as the prompt showed them. With `attribute`, sentences that a passage
-    supports get a marker when the model set none.
+    supports get a marker when the model set none. `unknown`: a marker of no passage was removed;
+    `unsupported`: a passage did not say what was marked with its number. `support` says what becomes of such
+    a marker: `off` nothing is checked, `flag` it is shown and its citation says so, `enforce` it is left out.
     """
 
-    def __init__(self, passages: Sequence[Passage], *, attribute: bool = True) -> None:
-        self._passages = passages
+    def __init__(
+        self,
+        passages: Sequence[Passage],
+        *,
+        attribute: bool = True,
+        support: Support = "flag",
+        similarity: Similarity | None = None,
+    ) -> None:
+        self._count = len(passages)
+        self._grounds = Grounds(passages)
         self._attribute = attribute
-        self._held = ""
+        self._support = support
+        self._similarity = similarity
+        self._marking = Marking(self._count)
+        self._out: list[str] = []
         self._sentence = ""
+        self._clause = 0
+        self._before = ""
         self._marked: list[int] = []
-        self._in_code = False
+        self._waiting: _Waiting | None = None
+        self._verdicts: list[bool] = []
         self.citations: list[Citation] = []
         self.unknown = False
+        self.unsupported = False
 
-    def feed(self, text: str) -> str:
-        """The part of the answer that may be shown now; a marker that has only begun is held back."""
-        text = self._held + text
-        begun = BEGUN.search(text, max(0, len(text) - HELD))
-        # the space before a marker waits with it: its sentence has not ended
-        cut = len((text[: begun.start()] if begun else text).rstrip())
-        self._held = text[cut:]
-        return self._shown(text[:cut])
+    @property
+    def support_rate(self) -> float | None:
+        """Share of the cited sentences that are supported, markers left out included; None without any."""
+        return sum(self._verdicts) / len(self._verdicts) if self._verdicts else None
 
-    def end(self) -> str:
+    async def feed(self, text: str) -> str:
+        """The part of the answer that may be shown now; what may become a marker is held back."""
+        return await self._shown(self._marking.feed(text))
+
+    async def end(self) -> str:
         """What remains to be shown when the answer has ended."""
-        rest, self._held = self._held, ""
-        return self._shown(rest) + self._close_sentence()
+        return await self._shown([*self._marking.end(), Piece("end")])
 
-    def _shown(self, text: str) -> str:
-        shown = []
-        for piece in re.split(r"(`)", text):
-            if piece == "`":
-                self._in_code = not self._in_code
-            shown.append(piece if self._in_code or piece == "`" else "".join(self._prose(piece)))
-            if self._in_code or piece == "`":
-                self._sentence += piece
-        return "".join(shown)
+    async def _shown(self, pieces: Sequence[Piece]) -> str:
+        for piece in pieces:
+            if piece.kind == "marks":
+                await self._mark(piece)
+            elif piece.kind == "end":
+                await self._end_sentence()
+            else:
+                self._out.append(piece.text)
+                if piece.kind != "block":
+                    self._sentence += piece.text
+            if self._waiting and len(self._sentence) - self._clause > FOLLOWS:
+                await self._settle()
+        ready = len(self._out)
+        if self._waiting and self._support == "enforce":
+            ready = self._waiting.shown
+            self._waiting.shown = 0
+        shown = "".join(self._out[:ready])
+        del self._out[:ready]
+        return shown
 
-    def _prose(self, text: str) -> Iterator[str]:
-        """Text outside code: markers checked, sentences closed where they end."""
-        text = WIDE.sub(r"[\1]", text)
-        for part in SENTENCE_END.split(text) if text else ():
-            if part[:1].isspace() and self._ended() and not LEADING_MARKER.match(part):
-                yield self._close_sentence()
-            yield MARKER.sub(self._checked, part)
-            self._sentence += MARKER.sub("", part)
-
-    def _ended(self) -> bool:
-        return self._sentence.rstrip().endswith((".", "!", "?"))
-
-    def _checked(self, found: re.Match[str]) -> str:
-        numbers = [int(n) for n in found[1].split(",")]
-        known = [n for n in numbers if 1 <= n <= len(self._passages)]
-        before = (self._sentence + found.string[: found.start()])[-1:]
-        if not known and before.isalnum():
-            return found[0]  # names[0] is no marker
-        self.unknown |= len(known) < len(numbers)
-        self._marked.extend(known)
-        return "".join(f"[{n}]" for n in known)
-
-    def _close_sentence(self) -> str:
-        """End the sentence: cite what the model marked, or find the passage that says it."""
-        sentence, marked = self._sentence, self._marked
-        self._sentence, self._marked = "", []
-        for number in dict.fromkeys(marked):
-            self._cite(number, sentence, "model")
-        if marked or not self._attribute:
-            return ""
-        found = best_supporting(sentence, self._passages)
-        if found is None:
-            return ""
-        self._cite(found, sentence, "match")
-        return f" [{found}]"
-
-    def _cite(self, number: int, sentence: str, by: str) -> None:
-        passage = self._passages[number - 1]
-        chunk = passage.chunk
-        start, end = quote_span(sentence, chunk.text)
-        if any((c.marker, c.start) == (number, chunk.start + start) for c in self.citations):
+    async def _mark(self, piece: Piece) -> None:
+        """Markers as they come: those of no passage go, the others are judged by what they stand behind."""
+        if self._waiting:
+            await self._settle()
+        numbers = [number for number in piece.numbers if 1 <= number <= self._count]
+        self.unknown |= len(numbers) < len(piece.numbers)
+        lead = piece.text[: len(piece.text) - len(piece.text.lstrip())]
+        if not numbers:
+            self._out.append(_spaced(lead, [], glued=piece.glued))
             return
-        self.citations.append(
-            Citation(
-                marker=number,
-                document=chunk.document,
-                title=chunk.title,
-                chunk=chunk.id,
-                start=chunk.start + start,
-                end=chunk.start + end,
-                quote=chunk.text[start:end],
-                score=round(passage.score, 4),
-                by=by,
-            )
+        clause, sentence = Claim(self._sentence[self._clause :]), Claim(self._sentence)
+        self._clause = len(self._sentence)
+        if not sentence.says_something:
+            shown = [] if self._support == "enforce" else numbers
+            self._waiting = _Waiting(numbers, lead, piece.glued, len(self._out), len(self.citations))
+        elif clause.says_something:
+            shown = await self._judge(clause, numbers)
+        else:
+            shown = await self._judge(sentence, numbers, beside=self._marked)
+        self._out.append(_spaced(lead, shown, glued=piece.glued))
+        self._marked += shown
+
+    async def _settle(self) -> None:
+        """Judge the markers that waited for what follows them; alone in a line they mark what was before."""
+        waiting, self._waiting = self._waiting, None
+        assert waiting is not None
+        following = Claim(self._sentence[self._clause :][:FOLLOWS])
+        later = self.citations[waiting.cited :]
+        del self.citations[waiting.cited :]
+        claim = following if following.says_something else Claim(self._before)
+        shown = await self._judge(claim, waiting.numbers)
+        self.citations += later
+        if self._support == "enforce":
+            self._out[waiting.shown] = _spaced(waiting.lead, shown, glued=waiting.glued)
+            self._marked += shown
+
+    async def _judge(self, claim: Claim, numbers: list[int], beside: Sequence[int] = ()) -> list[int]:
+        """Cite the passages for a claim, as far as they may be; the numbers to show."""
+        verdicts: dict[int, bool] | None = None
+        if self._support != "off":
+            together = list(dict.fromkeys([*numbers, *beside]))
+            verdicts = await self._grounds.supported(claim, together, self._similarity)
+        if verdicts is not None:
+            self._verdicts.append(any(verdicts.values()))
+            self.unsupported |= not all(verdicts[number] for number in numbers)
+        said = (
+            dict.fromkeys(numbers) if verdicts is None else {number: verdicts[number] for number in numbers}
         )
+        shown = [n for n, verdict in said.items() if verdict is not False or self._support == "flag"]
+        self.citations += [self._citation(number, claim, "model", said[number]) for number in shown]
+        return shown
+
+    async def _end_sentence(self) -> None:
+        """A sentence is over: if nothing marks it, find the passage that says it."""
+        if self._waiting:
+            await self._settle()
+        sentence, marked = self._sentence, self._marked
+        self._sentence, self._clause, self._marked = "", 0, []
+        if not sentence.strip():
+            return
+        self._before = sentence
+        if marked or not self._attribute or not _states(sentence):
+            return
+        claim = Claim(sentence)
+        found = self._grounds.best(claim)
+        if found is not None:
+            checked = None if self._support == "off" else True
+            self._verdicts += [] if checked is None else [checked]
+            self._out.append(f" [{found}]")
+            self.citations.append(self._citation(found, claim, "match", checked))
+
+    def _citation(self, number: int, claim: Claim, by: str, supported: bool | None) -> Citation:
+        span = self._grounds.quote(claim, number)
+        return citation(self._grounds.passages[number - 1], number, span, by=by, supported=supported)
 
 
-def best_supporting(sentence: str, passages: Sequence[Passage]) -> int | None:
-    """Number (from 1) of the passage whose words cover the sentence best, None below COVERED."""
-    words = _weighted(sentence)
-    if sentence.rstrip().endswith(("?", ":")) or not _says_something(words):
-        return None
-    shares = [_share(words, _words(passage.chunk.text)) for passage in passages]
-    best = max(range(len(shares)), key=shares.__getitem__, default=-1)
-    return best + 1 if best >= 0 and shares[best] >= COVERED else None
+def citation(
+    passage: Passage, number: int, span: tuple[int, int], *, by: str, supported: bool | None
+) -> Citation:
+    """What is cited of a passage: `span` is a start and an end in its text."""
+    chunk, (start, end) = passage.chunk, span
+    return Citation(
+        marker=number,
+        document=chunk.document,
+        title=chunk.title,
+        chunk=chunk.id,
+        start=chunk.start + start,
+        end=chunk.start + end,
+        quote=chunk.text[start:end],
+        score=round(passage.score, 4),
+        by=by,
+        supported=supported,
+    )
 
 
-def _says_something(words: dict[str, int]) -> bool:
-    """Three content words, or a number or identifier: less is found in any passage."""
-    return len(words) > 2 or 2 in words.values()
+def _spaced(lead: str, numbers: Sequence[int], *, glued: bool) -> str:
+    """Markers after the whitespace before them; where none is left the space goes, if it parts no words."""
+    if not numbers and not glued and "\n" not in lead:
+        return ""
+    return lead + "".join(f"[{number}]" for number in numbers)
 
 
-def quote_span(sentence: str, text: str) -> tuple[int, int]:
-    """Start and end in `text` of the line or sentence that shares most with `sentence`."""
-    words = _weighted(sentence)
-    spans = [_trimmed(text, m.start(), m.end()) for m in QUOTABLE.finditer(text) if m[0].strip()]
-    spans = [span for span in spans if not text.startswith("#", span[0])] or spans
-    if not spans:
-        return 0, len(text)
-    return max(spans, key=lambda span: _share(words, _words(text[span[0] : span[1]])))
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    piece = text[start:end]
-    return start + len(piece) - len(piece.lstrip()), end - (len(piece) - len(piece.rstrip()))
-
-
-def _words(text: str) -> set[str]:
-    """Lower-case words, and the parts of compound ones (`127.0.0.1:8001`, `llm-server`)."""
-    whole = [word.lower() for word in WORD.findall(text)]
-    return {*whole, *(part for word in whole for part in re.split(r"[._/-]", word) if part)}
-
-
-def _weighted(sentence: str) -> dict[str, int]:
-    """Content words of a sentence; numbers and identifiers count double."""
-    words = {word.lower() for word in WORD.findall(sentence)} - STOPWORDS
-    return {word: 2 if any(c.isdigit() or c in "._/-" for c in word) else 1 for word in words}
-
-
-def _share(wanted: dict[str, int], present: set[str]) -> float:
-    total = sum(wanted.values())
-    return sum(weight for word, weight in wanted.items() if word in present) / total if total else 0.0
+def _states(sentence: str) -> bool:
+    """Whether a marker may be set behind a sentence: not behind questions, headings, rows of a table."""
+    sentence = sentence.strip()
+    return not sentence.startswith(("#", "|")) and not sentence.endswith(("?", ":"))

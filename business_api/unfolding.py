@@ -77,12 +77,15 @@ class Answer:
             if self._citing is None:
                 yield delta
             elif (
-                (text := self._citing.feed(delta.text)) or delta.tool_calls or delta.logprobs or delta.refusal
+                (text := await self._citing.feed(delta.text))
+                or delta.tool_calls
+                or delta.logprobs
+                or delta.refusal
             ):
                 yield Delta(text, delta.tool_calls, delta.logprobs, delta.refusal)
         self.exchange.finish_reason = self._generation.finish_reason
         self.exchange.usage = self._generation.usage
-        if self._citing is not None and (rest := self._citing.end()):
+        if self._citing is not None and (rest := await self._citing.end()):
             yield Delta(rest)
 
     def _finish(self, exc: BaseException | None) -> None:
@@ -95,8 +98,11 @@ class Answer:
             self.exchange.versions["fingerprint"] = self._generation.fingerprint
         if self._citing is not None:
             self.exchange.citations = self._citing.citations
+            self.exchange.support_rate = self._citing.support_rate
             if self._citing.unknown:
                 self.exchange.degrade(Degradation.UNKNOWN_MARKER)
+            if self._citing.unsupported:
+                self.exchange.degrade(Degradation.UNSUPPORTED_CITATION)
         end(self.exchange, exc, self._began)
         self._record(self.exchange)
 
