@@ -70,11 +70,6 @@ class Template:
             raise ValueError(f"template {path}: order must be one of {', '.join(get_args(Order))}")
         return cls(f"{name}@{hashlib.sha256(raw).hexdigest()[:12]}", messages, order)
 
-    def render(self, question: str, passages: Sequence[Passage], fence: str) -> list[Message]:
-        """The template's messages filled in. Passages are numbered from 1 and laid out in `order`."""
-        numbered = [_for_template(number, passage, fence) for number, passage in enumerate(passages, 1)]
-        return self.filled(question=question, passages=laid_out(numbered, self.order), fence=fence)
-
     def filled(self, **known: object) -> list[Message]:
         """The template's messages with these names filled in."""
         return [Message(role=role, content=body.render(known).strip()) for role, body in self.messages]
@@ -102,7 +97,8 @@ class Prompting:
         template = self.templates[assistant.template]
         history, tail = _around_question(question.messages)
         system = _system(question.messages)
-        page = _Page(template, question.text, self._fence(question, passages), self.tokens([*system, *tail]))
+        beside = self.tokens([*system, *tail])
+        page = _Page(template, question.text, passages, self._fence(question, passages), beside)
         room = self.context_tokens - max_tokens
         kept = self._fitting_passages(page, passages, room)
         if passages and not kept and assistant.without_passages == "abstain":
@@ -162,17 +158,21 @@ class Prompting:
         return kept
 
 
-@dataclass(frozen=True)
 class _Page:
-    """What a prompt is made of but for the passages; `beside` are the tokens of the caller's own messages."""
+    """What a prompt is made of; `beside` are the tokens of the caller's own messages."""
 
-    template: Template
-    question: str
-    fence: str
-    beside: int
+    def __init__(
+        self, template: Template, question: str, passages: Sequence[Passage], fence: str, beside: int
+    ) -> None:
+        self.beside = beside
+        self._template = template
+        self._known = {"question": question, "fence": fence}
+        self._shown = {passage: _shown(passage, fence) for passage in passages}
 
     def filled(self, passages: Sequence[Passage]) -> list[Message]:
-        return self.template.render(self.question, passages, self.fence)
+        """The template's messages; passages are numbered from 1 and laid out in the template's order."""
+        numbered = [self._shown[passage] | {"marker": number} for number, passage in enumerate(passages, 1)]
+        return self._template.filled(passages=laid_out(numbered, self._template.order), **self._known)
 
 
 def laid_out(best_first: Sequence[Shown], order: Order) -> list[Shown]:
@@ -184,11 +184,10 @@ def laid_out(best_first: Sequence[Shown], order: Order) -> list[Shown]:
     return [*best_first[::2], *reversed(best_first[1::2])]
 
 
-def _for_template(number: int, passage: Passage, fence: str) -> Shown:
+def _shown(passage: Passage, fence: str) -> Shown:
     chunk = passage.chunk
     heading = " > ".join(chunk.heading) or chunk.title
     return {
-        "marker": number,
         "document": one_line(chunk.document, fence),
         "heading": one_line(heading, fence),
         "text": inert(chunk.text, fence).strip(),

@@ -144,7 +144,7 @@ def test_an_attack_is_planted_between_sentences_and_nothing_is_lost(place: str) 
     assert " ".join(part for part in text.split("\n\n") if part != TOPIC.text) == MAIL.context
 
 
-@pytest.mark.parametrize("said", ["$1200.50", "It was $1,200.50 [1].", "$1 200.50"])
+@pytest.mark.parametrize("said", ["$1200.50", "It was $1,200.50 [1].", "$1 200.50", "1200.5 dollars"])
 def test_an_amount_is_the_same_however_its_digits_are_grouped(said: str) -> None:
     assert MAIL.answered(said)
     assert not MAIL.answered("$200.50")

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from business_api.prompting import Template, UnknownTemplate
+from business_api.assistants import Assistant
+from business_api.exchange import Message, Question
+from business_api.prompting import Prompting, Template, UnknownTemplate
 from business_api.settings import ROOT
 from tests.fakes import passage
 
@@ -28,8 +30,11 @@ def test_passages_keep_their_numbers_in_whatever_order_they_are_shown(
     body = "{% for passage in passages %}[{{ passage.marker }}] {{ passage.text }} {% endfor %}"
     template = written(tmp_path, f"order = '{order}'\n[[messages]]\nrole = 'user'\ncontent = '''{body}'''")
     found = [passage(f"fact {n}", f"{n}.md") for n in range(1, 6)]
-    (message,) = template.render("?", found, "0" * 12)
-    assert message.content == " ".join(f"[{n}] fact {n}" for n in shown.split())
+    odd = Assistant(name="odd", collection="kb", template="odd/v1")
+    asked = Question(id="q", tenant="t", assistant="odd", messages=(Message("user", "?"),))
+    prompt = Prompting({"odd/v1": template}, 2048, 3.0).fill(asked, odd, found)
+    assert prompt.messages[0].content == " ".join(f"[{n}] fact {n}" for n in shown.split())
+    assert list(prompt.passages) == found
 
 
 def test_an_order_that_there_is_not_is_named(tmp_path: Path) -> None:
@@ -45,7 +50,7 @@ def test_a_template_that_does_not_exist_is_named_with_those_that_do() -> None:
 def test_a_template_with_an_unknown_name_in_it_does_not_render(tmp_path: Path) -> None:
     template = written(tmp_path, '[[messages]]\nrole = "user"\ncontent = "{{ nobody }}"')
     with pytest.raises(UndefinedError, match="nobody"):
-        template.render("q", [], "0" * 12)
+        template.filled(question="q")
 
 
 def test_a_broken_template_is_named(tmp_path: Path) -> None:
