@@ -27,7 +27,9 @@ from business_api.exchange import (
     Retrieve,
     Rewrite,
 )
+from business_api.extracting import quoted
 from business_api.passages import Passage, Query
+from business_api.supporting import Similarity
 from business_api.unfolding import Answer, Spoken, end, named
 
 __all__ = ["Answer", "Parts", "answer"]
@@ -49,6 +51,7 @@ class Parts:
     generate: Generate
     extract: Extract
     record: Record
+    similarity: Similarity | None = None
 
 
 async def answer(question: Question, parts: Parts) -> Answer:
@@ -75,7 +78,7 @@ async def answer(question: Question, parts: Parts) -> Answer:
         if isinstance(exc, Exception):
             raise named(exc, exchange) from exc
         raise
-    return Answer(exchange, generation, parts.record, began, _citing(exchange, assistant))
+    return Answer(exchange, generation, parts.record, began, _citing(exchange, assistant, parts))
 
 
 async def _retrieve(exchange: Exchange, assistant: Assistant, parts: Parts) -> None:
@@ -139,6 +142,8 @@ async def _generate(exchange: Exchange, assistant: Assistant, parts: Parts) -> G
         if not sentences:
             raise
         exchange.degrade(Degradation.EXTRACTIVE_ANSWER)
+        exchange.citations = quoted(sentences, exchange.prompt.passages)
+        exchange.support_rate = 1.0
         return Spoken(sentences, model="none", finish_reason="stop")
 
 
@@ -152,8 +157,10 @@ def _sampling(question: Question, assistant: Assistant) -> Mapping[str, object]:
     return {**ours, **question.sampling}
 
 
-def _citing(exchange: Exchange, assistant: Assistant) -> Citing | None:
-    """Who sets and checks the markers: nobody where there are no passages or no prose."""
+def _citing(exchange: Exchange, assistant: Assistant, parts: Parts) -> Citing | None:
+    """Who sets and checks the markers: nobody where there are no passages or no prose, or all is quoted."""
     passages = exchange.prompt.passages if exchange.prompt else ()
-    cites = assistant.collection is not None and exchange.question.wants_prose and passages
-    return Citing(passages) if cites else None
+    quoted_only = Degradation.EXTRACTIVE_ANSWER in exchange.degraded
+    if assistant.collection is None or not exchange.question.wants_prose or not passages or quoted_only:
+        return None
+    return Citing(passages, support=assistant.support, similarity=parts.similarity)

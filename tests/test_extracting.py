@@ -14,7 +14,7 @@ PORTS = passage(
 )
 SETTINGS = passage(
     "| Setting | What it is |\n|---|---|\n| `llm.url` | Where the LLM server listens |\n"
-    "| `sink` | The spool |\n\n- Set `LLM_SERVER_PORT` to change the LLM server's port\n- Bananas are yellow\n",
+    "| `sink` | The spool |\n\n- Set `LLM_SERVER_PORT` to change the LLM server's port\n- Bananas\n",
     "docs/settings.md",
 )
 
