@@ -18,6 +18,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from business_api.assistants import Assistant
+from business_api.compressing import compress
 from business_api.errors import PromptTooLong
 from business_api.exchange import Degradation, Message, Prompt, Question
 from business_api.fencing import fence, inert, one_line
@@ -94,6 +95,8 @@ class Prompting:
         max_tokens = question.max_tokens or assistant.max_tokens
         if assistant.template is None:
             return Prompt(messages=question.messages, max_tokens=max_tokens)
+        if assistant.compress:
+            passages = compress(question.text, passages)
         template = self.templates[assistant.template]
         history, tail = _around_question(question.messages)
         system = _system(question.messages)

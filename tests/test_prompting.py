@@ -77,6 +77,21 @@ def test_passages_are_kept_whole() -> None:
     assert shown.count("begins") == shown.count("ends") == len(prompt.passages)
 
 
+def test_an_assistant_that_compresses_shows_what_holds_the_question_and_cites_from_where_it_stands() -> None:
+    text = "Bananas are yellow and limes are green. " * 20 + "The LLM server listens on port 8001."
+    shortening = msgspec.structs.replace(ASSISTANT, compress=True)
+    filling = prompting(context_tokens=1000)
+    asking = question(asked("Which port does the LLM server listen on?"))
+    assert len(filling.fill(asking, ASSISTANT, [passage(text)] * 4).passages) < 4
+    prompt = filling.fill(asking, shortening, [passage(text)] * 4)
+    assert len(prompt.passages) == 4
+    assert prompt.degraded == ()
+    for kept in prompt.passages:
+        assert kept.chunk.text.endswith("port 8001.")
+        assert text[kept.chunk.start : kept.chunk.end] == kept.chunk.text
+        assert kept.chunk.text in (prompt.messages[-1].content or "")
+
+
 def test_a_question_that_leaves_no_room_for_any_passage_is_refused_and_not_answered_from_nothing() -> None:
     with pytest.raises(PromptTooLong, match="no room for a passage"):
         prompting().fill(question(asked("Where?")), ASSISTANT, [passage("word " * 2000)] * 3)
