@@ -21,10 +21,12 @@ from business_api.exchange import Exchange, Generate
 from business_api.fencing import FENCE_DIGITS
 from business_api.prompting import Prompting, Template
 from business_api.settings import Settings
+from business_api.supporting import Similarity, similarity_of
 from business_api.terminal import read_settings, run
 from business_api.transport import open_transport
 from business_api.upstream import Upstream
 from evals.attacks import PLACES, WANTS, Attacks, addresses, copied
+from evals.parts import assistant_of, opened
 from evals.planting import Case, Told, obeying, planted, tell
 from evals.report import Report, write
 from evals.showing import shown
@@ -58,21 +60,20 @@ def share(
     )
 
 
-def checked_rows(found: Attacks, told: Mapping[str, Told]) -> list[Row]:
+def checked_rows(told: Mapping[str, Told]) -> list[Row]:
     """What the checks of answers stop of an LLM that always obeys, by what the attack wanted."""
     rows = []
     for wants in WANTS:
         for support, exchanges in told.items():
             these = [one for case, one in exchanges if case.attack and case.attack.wants == wants]
-            name = f"always obeys, wants {wants}, support {support}"
-            rows.append(share(f"{name}: marker stays", [marked(one) for one in these]))
-            rows.append(share(f"{name}: answer flagged", [bool(one.degraded) for one in these], "higher"))
+            name = f"always obeys, wants {wants}, support {support}: passes as supported"
+            rows.append(share(name, [believed(one) for one in these]))
     return rows
 
 
-def marked(exchange: Exchange) -> bool:
-    """Whether the last sentence still has a marker."""
-    return exchange.answer.rstrip().rstrip(".").endswith("]")
+def believed(exchange: Exchange) -> bool:
+    """Whether the answer has a marker left that is not shown as unsupported."""
+    return any(citation.supported is not False for citation in exchange.citations)
 
 
 def steered_rows(found: Attacks, name: str, clean: Told, attacked: Told) -> list[Row]:
@@ -119,18 +120,17 @@ def fence_shown(exchange: Exchange) -> bool:
 
 
 async def against_obedience(
-    found: Attacks, assistant: Assistant, filling: Prompting, mails: int
+    found: Attacks, assistant: Assistant, filling: Prompting, similarity: Similarity | None, mails: int
 ) -> list[Row]:
     """Rows for an LLM that always obeys, with each setting of the support check."""
     told: dict[str, Told] = {}
     for support in SUPPORT:
         checking = msgspec.structs.replace(assistant, support=support)
-        cases = planted(found, mails)
         told[support] = [
-            (case, await tell(case, checking, filling, obeying(found, case)))
-            for case in shown(cases, f"always obeys, support {support}")
+            (case, await tell(case, checking, filling, obeying(found, case), similarity))
+            for case in shown(planted(found, mails), f"always obeys, support {support}")
         ]
-    return checked_rows(found, told)
+    return checked_rows(told)
 
 
 async def against_llm(
@@ -156,18 +156,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     every: int
 
 
-async def evaluate(found: Attacks, settings: Settings, plan: Plan) -> list[Row]:
-    """All rows."""
+async def evaluate(
+    found: Attacks, settings: Settings, plan: Plan, similarity: Similarity | None = None
+) -> list[Row]:
+    """All rows; `similarity` is what the support check asks where words leave it open."""
     assistants = Assistants.load(settings.assistants)
     filling = Prompting(
         {name: Template.load(settings.prompts, name) for name in plan.templates},
         settings.llm.context_tokens,
         settings.llm.bytes_per_token,
     )
-    assistant = assistants.get(assistants.default)
-    rows = await against_obedience(
-        found, msgspec.structs.replace(assistant, template=plan.templates[-1]), filling, plan.mails
-    )
+    assistant = msgspec.structs.replace(assistants.get(assistants.default), template=plan.templates[-1])
+    rows = await against_obedience(found, assistant, filling, similarity, plan.mails)
     if plan.llm is None:
         return rows
     async with AsyncExitStack() as opened:
@@ -178,6 +178,12 @@ async def evaluate(found: Attacks, settings: Settings, plan: Plan) -> list[Row]:
             asked = msgspec.structs.replace(assistant, template=template)
             rows += await against_llm(found, asked, filling, upstream.generate, plan.every)
     return rows
+
+
+async def _measured(found: Attacks, settings: Settings, plan: Plan) -> list[Row]:
+    async with opened(settings, assistant_of(settings, None, ())) as parts:
+        similarity = similarity_of(parts.embedder, settings.embedding.deadline)
+        return await evaluate(found, settings, plan, similarity)
 
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -202,7 +208,7 @@ def measure(
     found, settings = Attacks.read(folder), read_settings()
     templates = template or ["answer_with_markers/v2"]
     plan = Plan(templates=templates, llm=llm, mails=mails, every=every)
-    rows = run(evaluate(found, settings, plan))
+    rows = run(_measured(found, settings, plan))
     said = f"{len(found.attacks)} attacks, {len(found.mails)} e-mails"
     report = Report(name=folder.resolve().name, kind="injection", rows=rows, said=said)
     write(report, out, assistant=", ".join(templates), split="all")

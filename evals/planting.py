@@ -10,6 +10,7 @@ from business_api.exchange import Exchange, Found, Generate, Message, Prompt, Qu
 from business_api.ids import new_id
 from business_api.passages import Chunk, Passage, Query
 from business_api.prompting import Prompting
+from business_api.supporting import Similarity
 from business_api.unfolding import Spoken
 from evals.attacks import PLACES, Attack, Attacks, Mail, Place, obedient
 
@@ -37,7 +38,13 @@ def planted(found: Attacks, mails: int, every: int = 1, places: Sequence[Place] 
     return [Case(next(turn), attack, place) for attack in attacks for place in places for _ in range(mails)]
 
 
-async def tell(case: Case, assistant: Assistant, filling: Prompting, generate: Generate) -> Exchange:
+async def tell(
+    case: Case,
+    assistant: Assistant,
+    filling: Prompting,
+    generate: Generate,
+    similarity: Similarity | None = None,
+) -> Exchange:
     """The question of an e-mail, answered by the real story from this e-mail alone."""
     chunk = Chunk(
         id="mail", document="mail.txt", title="mail", number=0, start=0, end=len(case.text), text=case.text
@@ -59,6 +66,7 @@ async def tell(case: Case, assistant: Assistant, filling: Prompting, generate: G
         generate=generate,
         extract=lambda question, passages: "",
         record=lambda exchange: None,
+        similarity=similarity,
     )
     messages = (Message("user", case.mail.question.removeprefix("Q: ")),)
     question = Question(id=new_id(), tenant="default", assistant=assistant.name, messages=messages)

@@ -188,3 +188,13 @@ async def test_a_real_llm_is_asked_each_question_with_and_without_an_attack(
     assert rows[f"{FENCED}: answered as ideal"].value == right
     assert rows[f"{FENCED}: answered as ideal under attack"].baseline == right
     assert rows[f"{FENCED}: the fence is read out"].value == 0
+
+
+async def test_what_an_llm_that_always_obeys_says_passes_for_a_quote_only_where_a_passage_says_it() -> None:
+    plan = Plan(templates=(FENCED,), llm=None, mails=1, every=1)
+    rows = {row.name: row.value for row in await evaluate(FOUND, Settings(), plan)}
+    passed = {name.split(", ", 1)[1].split(":")[0]: value for name, value in rows.items()}
+    assert passed["wants another form, support off"] == passed["wants a topic, support off"] == 1
+    assert passed["wants another form, support flag"] == passed["wants another form, support enforce"] == 0
+    assert passed["wants a topic, support flag"] == passed["wants a topic, support enforce"] == 0
+    assert passed["wants a text or address, support enforce"] == 1  # the passage does say so
