@@ -146,7 +146,7 @@ function fate({ fate: name, ...one }, places, passages, open) {
   }
   if (!name.startsWith(DOUBLE)) return name.charAt(0).toUpperCase() + name.slice(1);
   const first = places.get(name.slice(DOUBLE.length));
-  return first ? `Same text as no. ${first}` : "Same text as another";
+  return first ? `Same text as no.\u00a0${first}` : "Same text as another";
 }
 
 /** Whether a passage is this candidate, or was joined from it and its neighbours. */

@@ -100,7 +100,7 @@ const searchedFor = ({ tandem }) => tandem?.versions?.index || tandem?.explain?.
 function explanation({ tandem, passages }, open, explain) {
   if (tandem.explain) return explainView(tandem.explain, passages, ({ marker }) => open(marker, null));
   return [
-    el("p", { class: "tally" }, "How its passages were chosen was not asked for with this question."),
+    el("p", { class: "tally" }, "This question did not ask how the passages were chosen."),
     el(
       "div",
       { class: "row" },
