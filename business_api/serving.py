@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from business_api.app import create_app, wired
+from business_api.app import create_app
 from business_api.settings import Settings
+from business_api.wiring import wired
 
 DRAIN_SECONDS = 20
 """Time that running answers get when the service stops."""

@@ -148,6 +148,8 @@ class Settings(BaseSettings):
     """Everything written at run time: models, index, spool, exchanges, keys."""
     prompts: Path = ROOT / "prompts"
     assistants: Path = ROOT / "assistants.toml"
+    calibration: Path | None = None
+    """How scores become probabilities for assistants that abstain; None takes the one that came along."""
     tenant: str = "default"
     """Tenant of callers without a key, and of `ingest`."""
     llm: LlmSettings = LlmSettings()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from business_api.answering import Parts
-from business_api.app import Wired, create_app, watching
+from business_api.app import create_app
 from business_api.assistants import Assistant, Assistants
 from business_api.exchange import Exchange
 from business_api.extracting import extract
@@ -18,6 +18,7 @@ from business_api.settings import ROOT, GuardSettings, LlmSettings, Settings
 from business_api.sink import Sink
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
+from business_api.wiring import Wired, watching
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf, LetterEmbedder, passage, serving
 
 PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")

@@ -1,0 +1,172 @@
+"""What is wired to what: the parts of the story, opened from the settings and closed in reverse."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from business_api.abstaining import CalibratedJudge, Calibration, shipped_calibration
+from business_api.answering import Parts
+from business_api.assistants import Assistants
+from business_api.embedding import CachedEmbedder, Embedder, open_embedder
+from business_api.errors import ServiceError
+from business_api.exchange import Judge
+from business_api.extracting import extract
+from business_api.fencing import kept_secret
+from business_api.guard import Guard
+from business_api.metrics import Metrics
+from business_api.narrowing import looking_in
+from business_api.openai_api import Embed
+from business_api.ops_api import Problem
+from business_api.prompting import Prompting, Template
+from business_api.reranking import open_reranker
+from business_api.retrieval import Retriever
+from business_api.rewriting import TEMPLATES, Rewriting
+from business_api.settings import Settings
+from business_api.sink import Sink
+from business_api.supporting import similarity_of
+from business_api.transport import open_transport
+from business_api.upstream import Upstream
+from business_api.vector_store import VectorStore, open_store
+
+
+@dataclass(frozen=True)
+class Wired:
+    """Everything the routes are made of."""
+
+    parts: Parts
+    guard: Guard
+    sink: Sink
+    metrics: Metrics
+    problems: Mapping[str, Problem]
+    embed: Embed
+    embedder: str
+
+
+@asynccontextmanager
+async def wired(settings: Settings) -> AsyncIterator[Wired]:
+    """Open every client, lend them out, close them in reverse.
+
+    Raises ValueError and OSError with a message for the operator when a setting, a file or a lock is wrong.
+    """
+    async with AsyncExitStack() as opened:
+        assistants = Assistants.load(settings.assistants)
+        sink = Sink.open(settings)
+        opened.callback(sink.close)
+        embedder = CachedEmbedder(await open_embedder(settings), settings.embedding.cache)
+        opened.push_async_callback(embedder.aclose)
+        stores = await _stores(settings, assistants, embedder, opened)
+        transport = open_transport(settings.llm.url, settings.llm.connect_deadline)
+        opened.push_async_callback(transport.aclose)
+        upstream = Upstream(transport, settings.llm)
+        guard = Guard.open(settings)
+        opened.callback(guard.close)
+        metrics = watching(upstream, sink)
+        parts = Parts(
+            assistants=assistants,
+            check=guard.check,
+            rewrite=_rewriting(settings, upstream, stores).rewrite,
+            retrieve=(await _retriever(settings, assistants, stores, embedder, opened)).retrieve,
+            judge=_judge(settings, assistants, embedder.name),
+            fill=_prompting(settings, assistants).fill,
+            generate=upstream.generate,
+            extract=extract,
+            record=metrics.counted(sink.record, frozenset(a.name for a in assistants)),
+            similarity=similarity_of(embedder, settings.embedding.deadline),
+        )
+        default = stores.get(assistants.get(assistants.default).collection or "")
+        problems = {"llm": upstream.problem, "documents": _documents(default, settings.tenant)}
+        yield Wired(parts, guard, sink, metrics, problems, embedder.embed, embedder.name)
+
+
+async def _stores(
+    settings: Settings, assistants: Assistants, embedder: Embedder, opened: AsyncExitStack
+) -> dict[str, VectorStore]:
+    """The collections that the assistants name."""
+    stores = {}
+    for collection in dict.fromkeys(a.collection for a in assistants if a.collection):
+        store = await open_store(
+            settings, collection, model=embedder.name, dimension=embedder.dimension, create=True
+        )
+        opened.push_async_callback(store.aclose)
+        stores[collection] = store
+    return stores
+
+
+def _rewriting(settings: Settings, upstream: Upstream, stores: Mapping[str, VectorStore]) -> Rewriting:
+    templates = {name: Template.load(settings.prompts, name) for name in TEMPLATES}
+    return Rewriting(upstream.generate, templates, settings.rewriting, looking_in(stores))
+
+
+async def _retriever(
+    settings: Settings,
+    assistants: Assistants,
+    stores: Mapping[str, VectorStore],
+    embedder: Embedder,
+    opened: AsyncExitStack,
+) -> Retriever:
+    reranker = await open_reranker(settings)
+    if reranker is not None:
+        opened.push_async_callback(reranker.aclose)
+    elif wanting := [a.name for a in assistants if a.rerank]:
+        raise ValueError(
+            f"assistant {wanting[0]!r} reranks, but there is no reranker: set BUSINESS_API_RERANK__KIND"
+        )
+    return Retriever(
+        stores,
+        embedder,
+        settings.embedding.deadline,
+        settings.store.deadline,
+        reranker,
+        settings.rerank.deadline,
+    )
+
+
+def _judge(settings: Settings, assistants: Assistants, embedder: str) -> Judge:
+    """By the calibration that the settings name, or the one that came with the program."""
+    named = settings.calibration
+    calibration = Calibration.load(named, embedder) if named else shipped_calibration(embedder)
+    if calibration is not None:
+        return CalibratedJudge(calibration).judge
+    if wanting := [a.name for a in assistants if a.abstain != "never"]:
+        raise ValueError(
+            f"assistant {wanting[0]!r} abstains, but there is no calibration for the embedder {embedder!r}: "
+            "make one with business-api eval calibrate and name it in BUSINESS_API_CALIBRATION"
+        )
+    return lambda question, found, assistant: None
+
+
+def _prompting(settings: Settings, assistants: Assistants) -> Prompting:
+    names = {a.template for a in assistants if a.template}
+    return Prompting(
+        {name: Template.load(settings.prompts, name) for name in names},
+        settings.llm.context_tokens,
+        settings.llm.bytes_per_token,
+        kept_secret(settings.var / "fence.secret"),
+    )
+
+
+def watching(upstream: Upstream, sink: Sink) -> Metrics:
+    """The counters, with those of the queue and the sink that are read when they are asked for."""
+    metrics = Metrics()
+    metrics.watch(
+        "tandem_generations_running", "Generations on the LLM server", lambda: upstream.slots.running
+    )
+    metrics.watch("tandem_generations_waiting", "Requests in our queue", lambda: upstream.slots.waiting)
+    metrics.watch_counts("tandem_recorded", "Exchanges in the sink, by state", "state", sink.counts)
+    metrics.watch_counts("tandem_dropped", "Exchanges that were not kept, by reason", "reason", sink.dropped)
+    return metrics
+
+
+def _documents(store: VectorStore | None, tenant: str) -> Problem:
+    """Whether the default assistant has documents; another one's concern only its callers."""
+
+    async def problem() -> str | None:
+        try:
+            if store is None or await store.count(tenant):
+                return None
+        except ServiceError as exc:
+            return exc.message
+        name = store.collection
+        return f"nothing is ingested into {name}: run business-api ingest --collection {name} PATH"
+
+    return problem
