@@ -57,6 +57,7 @@ class Interleaved:
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
         self.name = collection.name
+        self.fetches_apart = True
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         async def call(*given: Any, **named: Any) -> Any:

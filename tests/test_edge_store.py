@@ -12,8 +12,9 @@ import pytest
 from business_api.settings import Settings
 from business_api.vector_store import ForeignHit, StoreLocked, open_store, reading
 from business_api.vector_store.collection import Row
-from business_api.vector_store.points import chunk_point, passages_of
+from business_api.vector_store.points import chunk_point, visible_chunks
 from tests.places import chunk, embedded, ingest, points
+from tests.vector_store_fixtures import find, found
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -156,6 +157,23 @@ async def test_an_unreadable_index_says_what_to_delete(tmp_path: Path) -> None:
             await open_()  # and not: locked
 
 
+async def test_a_chunk_that_was_read_before_is_not_shown_when_it_has_changed_or_gone(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as open_:
+        store = await open_()
+        for text in ("one word", "another word"):
+            await ingest(store, {"a.md": text, "b.md": "some word"})
+            await store.vacuum("acme")
+            for _ in range(2):
+                passages = await find(store, "word")
+                assert {passage.chunk.text for passage in passages} == {text, "some word"}
+        generation = await store.begin("acme")
+        await store.retire("acme", generation, ["a.md"])
+        await store.publish("acme", generation)
+        await store.vacuum("acme")
+        assert await found(store, "word") == ["b.md"]
+        await store.aclose()
+
+
 async def test_by_default_the_index_is_in_the_var_folder(tmp_path: Path) -> None:
     store = await open_store(Settings(var=tmp_path), "kb", model="letters", dimension=32, create=True)
     await store.aclose()
@@ -165,9 +183,9 @@ async def test_by_default_the_index_is_in_the_var_folder(tmp_path: Path) -> None
 
 async def test_a_hit_of_another_tenant_is_never_turned_into_a_passage() -> None:
     [point] = await points([chunk("a.md", "secret")])
-    row = Row(chunk_point("acme", 1, point).payload)
+    row = Row("x", chunk_point("acme", 1, point).payload)
 
-    assert [found.chunk.text for found in passages_of([row], "acme", 1, 5)] == ["secret"]
-    assert passages_of([row], "acme", 0, 5) == ()
+    assert [found.text for found in visible_chunks([row], "acme", 1).values()] == ["secret"]
+    assert visible_chunks([row], "acme", 0) == {}
     with pytest.raises(ForeignHit):
-        passages_of([row], "evil", 1, 5)
+        visible_chunks([row], "evil", 1)

@@ -75,8 +75,9 @@ class NewPoint(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A point as it was read."""
+    """A point as it was read; `id` is the UUID, or its number. The payload is empty when not asked for."""
 
+    id: str | int
     payload: Mapping[str, Any]
     score: float = 0.0
 
@@ -93,6 +94,8 @@ class Collection(Protocol):
     """
 
     name: str
+    fetches_apart: bool
+    """Whether payloads that are known need not be read again: reading them costs more than a second call."""
 
     async def get(self, point: str) -> Mapping[str, Any] | None:
         """The payload of the point with this id."""
@@ -102,8 +105,11 @@ class Collection(Protocol):
     ) -> list[list[Row]]:
         """For each vector the best points, best first, all in one call; equal scores in any order.
 
-        `corpus` are the points among which a word's rarity is counted.
+        `corpus` are the points among which a word's rarity is counted; without `fields` no payload is read.
         """
+
+    async def fetch(self, ids: Sequence[str | int], fields: Sequence[str]) -> list[Row]:
+        """The points with these ids, as far as they are there, with these payload fields, in any order."""
 
     def rows(self, where: Where, fields: Sequence[str]) -> AsyncIterator[Row]:
         """All points that match, with these payload fields, in any order, page by page."""

@@ -79,7 +79,7 @@ def requests_of(
             query=_nearest(vector),
             filter=filter_of(where),
             params=params if isinstance(vector, Sparse) else None,
-            with_payload=list(fields),
+            with_payload=list(fields) or False,
             with_vector=False,
         )
         for vector in vectors

@@ -3,7 +3,7 @@
 import datetime
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -106,11 +106,20 @@ def chunk_point(tenant: str, generation: int, point: Point) -> NewPoint:
     )
 
 
-def passages_of(rows: Sequence[Row], tenant: str, generation: int, limit: int) -> tuple[Passage, ...]:
-    """The `limit` best that are visible, equal ones by chunk id. Raises ForeignHit for another tenant's."""
-    seen = [row for row in rows if row.payload["since"] <= generation < row.payload["until"]]
-    seen.sort(key=lambda row: (-round(row.score, 6), row.payload["chunk"]))
-    return tuple(Passage(_chunk(row.payload, tenant), row.score) for row in seen[:limit])
+def visible_chunks(rows: Iterable[Row], tenant: str, generation: int) -> dict[str | int, Chunk]:
+    """The chunks of the points that are visible, by point id. Raises ForeignHit for another tenant's."""
+    return {
+        row.id: _chunk(row.payload, tenant)
+        for row in rows
+        if row.payload["since"] <= generation < row.payload["until"]
+    }
+
+
+def passages_of(rows: Sequence[Row], chunks: Mapping[str | int, Chunk], limit: int) -> tuple[Passage, ...]:
+    """The `limit` best of those whose chunk is there, equal ones by chunk id."""
+    found = [Passage(chunks[row.id], row.score) for row in rows if row.id in chunks]
+    found.sort(key=lambda passage: (-round(passage.score, 6), passage.chunk.id))
+    return tuple(found[:limit])
 
 
 def _chunk(kept: Mapping[str, Any], tenant: str) -> Chunk:

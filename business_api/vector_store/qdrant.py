@@ -37,6 +37,8 @@ def connect(settings: StoreSettings) -> AsyncQdrantClient:
 class QdrantCollection:
     """A Collection of a server, known there under its physical name. `deadline` of a call in seconds."""
 
+    fetches_apart = False  # a second way to the server costs more than what it saves
+
     def __init__(self, client: AsyncQdrantClient, name: str, deadline: float) -> None:
         self.name = name
         self._client = client
@@ -56,7 +58,15 @@ class QdrantCollection:
             found = await self._client.query_batch_points(
                 self.name, requests_of(vectors, where, corpus, limit, fields)
             )
-        return [[Row(point.payload or {}, point.score) for point in one.points] for one in found]
+        return [
+            [Row(str(point.id), point.payload or {}, point.score) for point in one.points] for one in found
+        ]
+
+    async def fetch(self, ids: Sequence[str | int], fields: Sequence[str]) -> list[Row]:
+        """The points with these ids, as far as they are there."""
+        async with our_errors(self._deadline):
+            found = await self._client.retrieve(self.name, list(ids), with_payload=list(fields))
+        return [Row(str(point.id), point.payload or {}) for point in found]
 
     async def rows(self, where: Where, fields: Sequence[str]) -> AsyncIterator[Row]:
         """All points that match, read page by page."""
@@ -67,7 +77,7 @@ class QdrantCollection:
                     self.name, filter_of(where), limit=PAGE, offset=after, with_payload=list(fields)
                 )
             for point in page:
-                yield Row(point.payload or {})
+                yield Row(str(point.id), point.payload or {})
             more = after is not None
 
     async def count(self, where: Where) -> int:

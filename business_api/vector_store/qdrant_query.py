@@ -59,7 +59,7 @@ def requests_of(
             filter=filter_of(where),
             params=params if isinstance(vector, Sparse) else None,
             limit=limit,
-            with_payload=list(fields),
+            with_payload=list(fields) or False,
         )
         for vector in vectors
     ]
