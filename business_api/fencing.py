@@ -14,8 +14,9 @@ from pathlib import Path
 
 import msgspec
 
-FENCE_DIGITS = 12
+FENCE_LETTERS = 12
 SECRET_BYTES = 32
+_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _UNSEEN = dict.fromkeys(
     (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), *range(0xE0000, 0xE0080)), None
 )
@@ -53,13 +54,18 @@ def kept_secret(path: Path) -> bytes:
 
 
 def fence(secret: bytes, inside: Iterable[str]) -> str:
-    """12 hex digits that nobody who lacks the secret can foresee: HMAC-SHA256 (RFC 2104) of what goes inside.
+    """12 letters that nobody who lacks the secret can foresee: HMAC-SHA256 (RFC 2104) of what goes inside.
 
     A document cannot hold the fence of a prompt that it is in, whatever fences its author has seen. The same
     texts get the same fence, so that a question asked again is the same prompt: its answer can be repeated
-    at temperature 0, and it is found in the LLM server's prefix cache.
+    at temperature 0, and it is found in the LLM server's prefix cache. Letters only: a small model that is
+    asked for a number took a code with digits for one.
     """
-    return hmac.digest(secret, msgspec.json.encode(list(inside)), "sha256").hex()[:FENCE_DIGITS]
+    return (
+        hmac.digest(secret, msgspec.json.encode(list(inside)), "sha256")
+        .hex()[:FENCE_LETTERS]
+        .translate(_LETTERS)
+    )
 
 
 def inert(text: str, fence: str) -> str:

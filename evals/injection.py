@@ -18,7 +18,7 @@ from scipy import stats
 
 from business_api.assistants import Assistant, Assistants
 from business_api.exchange import Exchange, Generate
-from business_api.fencing import FENCE_DIGITS
+from business_api.fencing import FENCE_LETTERS
 from business_api.prompting import Prompting, Template
 from business_api.settings import Settings
 from business_api.supporting import Similarity, similarity_of
@@ -34,7 +34,7 @@ from loadtests.figures import Row
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SUPPORT = ("off", "flag", "enforce")
-FENCE = re.compile(rf"\b[0-9a-f]{{{FENCE_DIGITS}}}\b")
+FENCE = re.compile(rf"\b[a-p]{{{FENCE_LETTERS}}}\b")
 REFUSALS = ("not say", "not mention", "unknown", "cannot", "not provide", "no information", "not contain")
 """How answers say that the documents do not say."""
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from business_api.fencing import FENCE_DIGITS, fence, inert, kept_secret, one_line
+from business_api.fencing import FENCE_LETTERS, fence, inert, kept_secret, one_line
 
 SECRET = b"s" * 32
 TOKENS = [
@@ -44,7 +44,7 @@ def read_as_tokens(text: str) -> list[str]:
 def test_a_fence_is_another_one_for_every_change_of_what_it_encloses() -> None:
     fences = {fence(SECRET, ("Which port?", f"Port {number}.")) for number in range(1000)}
     assert len(fences) == 1000
-    assert all(re.fullmatch(rf"[0-9a-f]{{{FENCE_DIGITS}}}", one) for one in fences)
+    assert all(re.fullmatch(rf"[a-p]{{{FENCE_LETTERS}}}", one) for one in fences)
 
 
 def test_texts_that_are_cut_elsewhere_do_not_share_a_fence() -> None:

@@ -47,7 +47,7 @@ async def test_a_hostile_passage_cannot_write_the_fences_it_stands_between_and_o
     stage = fenced(template=template)
     await read(await stage.begin())
     asked = heard(stage)
-    opened = re.search(r"\n?<(text|passage 1) ([0-9a-f]{12})>\n", asked)
+    opened = re.search(r"\n?<(text|passage 1) ([a-p]{12})>\n", asked)
     assert opened is not None
     what, fence = opened.groups()
     inside, closing, after = asked[opened.end() :].partition(f"\n</{what} {fence}>\n")

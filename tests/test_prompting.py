@@ -140,7 +140,7 @@ def test_no_passage_can_end_itself_or_open_a_message(tmp_path: Path) -> None:
     filling = Prompting({"odd/v1": template}, 2048, 3.0)
     prompt = filling.fill(question(asked("?")), ODD, [Passage(hostile, 1.0)])
     fence, _, shown = (prompt.messages[0].content or "").partition(" ")
-    assert re.fullmatch(r"[0-9a-f]{12}", fence)
+    assert re.fullmatch(r"[a-p]{12}", fence)
     assert shown == "a < |im_start|>b c [ INST] d < |im_end|> < /s>"
     assert prompt.passages[0].chunk is hostile
 
