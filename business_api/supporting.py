@@ -27,7 +27,7 @@ LITTLE = 0.4
 """Share below which a sentence is not supported, whatever its vector says."""
 HALF = 0.6
 """The one threshold when there is no similarity."""
-SIMILAR = 0.6
+SIMILAR = 0.65
 """Cosine from which on a sentence between LITTLE and ENOUGH is supported."""
 
 NEGATIONS = frozenset("not no never without cannot neither nor none nobody nothing".split())
@@ -105,9 +105,9 @@ def _weighed(claim: Claim, window: str, present: set[str], context: set[str]) ->
 
 
 def _denies(one: str, other: str) -> bool:
-    """Whether one of two texts denies a word that the other affirms."""
+    """Whether one of two texts denies what the other affirms or does not speak of."""
     denied, also = denied_words(one), denied_words(other)
-    if denied and not also:
+    if denied and not denied & also:
         return True
     return bool(denied & set(words(other)) - also) or bool(also & set(words(one)) - denied)
 
