@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "candidates: 100": {"candidates": 100},
     "near-duplicates out, 0.8": {"duplicate_share": 0.8},
     "neighbours joined": {"join_neighbours": True},
+    "passages compressed": {"compress": True},
 }
 RERANKED: dict[str, dict[str, Any]] = {"rerank: 10": {"rerank": 10}, "rerank: 20": {"rerank": 20}}
 

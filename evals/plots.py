@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from evals.measures import interval
+from evals.comparing import CHANCE
+from evals.measures import difference, interval
 from evals.report import Report
 
 COLOURS = ("#1b6ca8", "#e07a3f", "#6a994e", "#8e6bb0", "#9a9a9a", "#c44569")
@@ -38,6 +39,34 @@ def draw(report: Report, path: Path) -> Path | None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(ncols=len(report.scores), loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False)
+    return _saved(figure, path.with_suffix(".png"))
+
+
+def draw_ablation(report: Report, path: Path) -> Path:
+    """`<result file>.png`: how much each variant differs from the first, by measure, with its interval."""
+    plt = _pyplot()
+    as_is, *variants = report.scores
+    measures = list(report.scores[as_is])
+    height = 1.6 + 0.34 * len(variants)
+    figure, all_axes = plt.subplots(
+        1, len(measures), figsize=(3.2 + 2.4 * len(measures), height), sharey=True, layout="constrained"
+    )
+    for axes, measure in zip(all_axes, measures, strict=True):
+        found = [difference(report.scores[one][measure], report.scores[as_is][measure]) for one in variants]
+        places = np.arange(len(variants))
+        errors = [[one.mean - one.low for one in found], [one.high - one.mean for one in found]]
+        colours = [COLOURS[0] if one.p < CHANCE else COLOURS[4] for one in found]
+        axes.errorbar(
+            [one.mean for one in found], places, xerr=errors, fmt="none", ecolor="#666666", capsize=2
+        )
+        axes.scatter([one.mean for one in found], places, c=colours, zorder=3)
+        axes.axvline(0, color="#333333", linewidth=0.8)
+        axes.set_title(measure, fontsize=10)
+        axes.grid(axis="x", alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    all_axes[0].set_yticks(range(len(variants)), variants)
+    all_axes[0].invert_yaxis()
+    figure.suptitle(f"{report.name}: less the assistant as it is (blue: p < {CHANCE})", fontsize=11)
     return _saved(figure, path.with_suffix(".png"))
 
 

@@ -1,7 +1,8 @@
 """Are the right spans found? Recall, precision and IoU, in characters, of the chunks that a question finds.
 
 As in Chroma's chunking evaluation (Smith and Troynikov, 2024): what is found more than once counts once for
-recall, and each time for precision and IoU.
+recall, and each time for precision and IoU. A text that stands in several places is found in all of them when
+one copy is a passage: retrieval leaves the others out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 
 from business_api.assistants import Assistant
+from business_api.compressing import compress
 from business_api.exchange import Found
 from evals.documents import time_rows
 from evals.indexes import Cutting, as_served, indexed
@@ -69,7 +71,11 @@ async def try_spans(retriever: Any, found: Spans, assistant: Assistant, name: st
     answers, times = await ask_all(retriever, questions, assistant, name)
     scores: Scores = {"recall": {}, "precision": {}, "IoU": {}}
     for one in found.questions:
-        for measure, score in score_spans(one, answers[one.id]).items():
+        answer = answers[one.id]
+        if assistant.compress:
+            shorter = compress(one.question, answer.passages)
+            answer = msgspec.structs.replace(answer, passages=shorter)
+        for measure, score in score_spans(one, answer).items():
             scores[measure][one.id] = score
     return Trial(scores, times)
 
@@ -77,10 +83,13 @@ async def try_spans(retriever: Any, found: Spans, assistant: Assistant, name: st
 def score_spans(question: Spanning, found: Found) -> dict[str, float]:
     """Recall, precision and IoU in characters, each 0 to 1."""
     wanted = merged((one.start_index, one.end_index) for one in question.references)
-    spans = [(one.chunk.document, one.chunk.start, one.chunk.end) for one in found.passages]
-    there = [(start, end) for document, start, end in spans if document == question.corpus_id]
+    texts = {one.chunk.text for one in found.passages}
+    # a text that was left out because it was there already is there
+    twice = [one.chunk for one in found.candidates if one.chunk.text in texts]
+    chunks = [*(one.chunk for one in found.passages), *twice]
+    there = [(one.start, one.end) for one in chunks if one.document == question.corpus_id]
     hit = _length(_shared(wanted, merged(there)))
-    taken = sum(end - start for _, start, end in spans)
+    taken = sum(one.chunk.end - one.chunk.start for one in found.passages)
     missed = _length(wanted) - hit
     return {
         "recall": hit / _length(wanted),
