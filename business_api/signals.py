@@ -60,10 +60,10 @@ class Asked(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A passage: the words of its title, of each of its sentences in order, and all of them."""
+    """A passage: the words of each of its sentences in order, and as a set with those of its title; all."""
 
-    title: frozenset[str]
     lines: tuple[tuple[str, ...], ...]
+    said: tuple[frozenset[str], ...]
     words: frozenset[str]
 
 
@@ -145,26 +145,31 @@ def _names(word: str, place: int) -> bool:
 def _text(text: str, title: str) -> Text:
     head = frozenset(_words(title))
     lines = tuple(tuple(_words(text[one.start : one.end])) for one in sentences(text))
-    return Text(head, lines, head.union(*lines))
+    return Text(lines, tuple(map(head.union, lines)), head.union(*lines))
 
 
-def _words(text: str) -> Iterator[str]:
-    for word in WORD.findall(text.lower()):
+def _words(text: str) -> list[str]:
+    found = [compared(word) for word in WORD.findall(text.lower())]
+    return found if text.isascii() or not UNSPACED.search(text) else list(_by_letters(found))
+
+
+def _by_letters(words: Iterable[str]) -> Iterator[str]:
+    """Pairs of letters where a script sets no spaces."""
+    for word in words:
         if UNSPACED.search(word):
             yield from (word[at : at + 2] for at in range(max(len(word) - 1, 1)))
         else:
-            yield compared(word)
+            yield word
 
 
 def _best_line(weights: dict[str, float], texts: Sequence[Text]) -> Line:
-    best = Line(-1.0, (), frozenset())
+    best = Line(0.0, (), frozenset())
     for text in texts:
-        for at, words in enumerate(text.lines):
-            said = text.title.union(words)
+        for at, said in enumerate(text.said):
             share = _share(weights, said)
-            if share > best.share:
-                best = Line(share, words, said.union(*text.lines[at + 1 : at + 2]))
-    return best if best.words else Line(0.0, (), frozenset())
+            if share > best.share or not best.words:
+                best = Line(share, text.lines[at], said.union(*text.said[at + 1 : at + 2]))
+    return best
 
 
 def _denial_unsaid(asked: Asked, texts: Sequence[Text]) -> bool:
@@ -185,4 +190,4 @@ def _denies(line: Sequence[str], words: Iterable[str], reach: int) -> bool:
 def _share(weights: dict[str, float], said: frozenset[str]) -> float:
     """How much of the weight is said."""
     whole = sum(weights.values())
-    return sum(weight for word, weight in weights.items() if word in said) / whole if whole else 0.0
+    return sum(map(weights.__getitem__, said.intersection(weights))) / whole if whole else 0.0
