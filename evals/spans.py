@@ -5,7 +5,7 @@ recall, and each time for precision and IoU. A text that stands in several place
 one copy is a passage: retrieval leaves the others out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import msgspec
 from business_api.assistants import Assistant
 from business_api.compressing import compress
 from business_api.exchange import Found
+from business_api.passages import Candidate
 from evals.documents import time_rows
 from evals.indexes import Cutting, as_served, indexed
 from evals.measures import interval
@@ -34,6 +35,8 @@ TARGETS: dict[tuple[str, str], tuple[float, float]] = {
 """Floor and aim by set and measure, over all texts."""
 
 Span = tuple[int, int]
+Place = tuple[str, int, int]
+"""Document, start, end."""
 
 
 async def evaluate_spans(found: Spans, parts: Parts, folder: Path) -> Report:
@@ -83,19 +86,32 @@ async def try_spans(retriever: Any, found: Spans, assistant: Assistant, name: st
 def score_spans(question: Spanning, found: Found) -> dict[str, float]:
     """Recall, precision and IoU in characters, each 0 to 1."""
     wanted = merged((one.start_index, one.end_index) for one in question.references)
-    texts = {one.chunk.text for one in found.passages}
-    # a text that was left out because it was there already is there
-    twice = [one.chunk for one in found.candidates if one.chunk.text in texts]
-    chunks = [*(one.chunk for one in found.passages), *twice]
-    there = [(one.start, one.end) for one in chunks if one.document == question.corpus_id]
-    hit = _length(_shared(wanted, merged(there)))
-    taken = sum(one.chunk.end - one.chunk.start for one in found.passages)
+    spans = [(one.chunk.document, one.chunk.start, one.chunk.end) for one in found.passages]
+    everywhere = [*spans, *_copies(spans, found.candidates)]
+    there = merged((start, end) for document, start, end in everywhere if document == question.corpus_id)
+    hit = _length(_shared(wanted, there))
+    taken = sum(end - start for _, start, end in spans)
     missed = _length(wanted) - hit
     return {
         "recall": hit / _length(wanted),
         "precision": hit / taken if taken else 0.0,
         "IoU": hit / (taken + missed),
     }
+
+
+def _copies(spans: Sequence[Place], candidates: Sequence[Candidate]) -> Iterator[Place]:
+    """Where else the text of these spans stands: in candidates that say the same as one that was kept."""
+    kept = {one.chunk.text: one.chunk for one in candidates if one.fate == "kept"}
+    for copy in (one.chunk for one in candidates if one.fate != "kept" and one.chunk.text in kept):
+        first = kept[copy.text]
+        for document, start, end in spans:
+            inside = max(start, first.start), min(end, first.end)
+            if document == first.document and inside[0] < inside[1]:
+                yield (
+                    copy.document,
+                    copy.start + inside[0] - first.start,
+                    copy.start + inside[1] - first.start,
+                )
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:

@@ -13,7 +13,7 @@ from business_api.assistants import Assistants
 from business_api.cli import cli
 from business_api.embedding import open_embedder
 from business_api.exchange import Found
-from business_api.passages import Passage
+from business_api.passages import Candidate, Passage
 from business_api.settings import Settings
 from evals.documents import HYBRID, evaluate_documents
 from evals.kept_vectors import KeptVectors
@@ -80,6 +80,21 @@ def test_spans_are_counted_in_characters_and_once_for_recall() -> None:
     scores = score_spans(question, Found(passages=passages, index="", timings_ms={}))
     # all of the first span and nothing of the second; 30 characters taken, 10 missed
     assert scores == {"recall": 0.5, "precision": pytest.approx(1 / 3), "IoU": pytest.approx(10 / 40)}
+
+
+def test_a_text_found_in_one_place_is_found_where_it_stands_again() -> None:
+    question = Spanning("1", "which port", "text", (Reference(104, 108),))
+    first = chunk("text", "0123456789", start=0, end=10)
+    again = chunk("text", "0123456789", number=9, start=100, end=110)
+    candidates = (
+        Candidate(chunk=first, fate="kept"),
+        Candidate(chunk=again, fate=f"duplicate of {first.id}"),
+        Candidate(chunk=chunk("text", "other", number=5, start=50, end=55)),
+    )
+    for start, recall in ((0, 1.0), (6, 0.5)):
+        cut = chunk("text", first.text[start:], start=start, end=10)
+        found = Found(passages=(Passage(cut, 1.0),), index="", timings_ms={}, candidates=candidates)
+        assert score_spans(question, found)["recall"] == recall
 
 
 def test_spans_that_touch_are_one() -> None:
