@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,19 +14,20 @@ from business_api.vector_store import Catalogue, StoreLocked
 from tests.places import Open, embedded, ingest
 from tests.qdrant_places import in_memory
 from tests.samples.embedder import SampleEmbedder
-from tests.vector_store_fixtures import found
+from tests.vector_store_fixtures import IN_RAM, found
 
 TEXTS = {f"{name}.md": f"The page of {name} says a few words." for name in ("anna", "bert", "carl")}
 
 
 @pytest.fixture(params=[embedded, in_memory])
-async def open_(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
-    async with request.param(tmp_path) as place:
-        store = await place()
-        await ingest(store, TEXTS)
-        await ingest(store, TEXTS, tenant="evil")
-        await store.aclose()
-        yield place
+async def open_(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    with TemporaryDirectory(dir=IN_RAM) as folder:
+        async with request.param(Path(folder)) as place:
+            store = await place()
+            await ingest(store, TEXTS)
+            await ingest(store, TEXTS, tenant="evil")
+            await store.aclose()
+            yield place
 
 
 @pytest.fixture

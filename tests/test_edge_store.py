@@ -174,6 +174,18 @@ async def test_a_chunk_that_was_read_before_is_not_shown_when_it_has_changed_or_
         await store.aclose()
 
 
+async def test_a_live_version_whose_folder_is_gone_says_what_to_do(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as open_:
+        store = await open_()
+        (tmp_path / "kb.json").write_text('{"collection": "kb__v7_letters"}')
+        assert await store.count("acme") == 0  # who has the old one open goes on with it
+        with pytest.raises(
+            FileNotFoundError, match=r"kb__v7_letters: put that folder back, or delete .*kb\.json"
+        ):
+            await open_()
+        await store.aclose()
+
+
 async def test_by_default_the_index_is_in_the_var_folder(tmp_path: Path) -> None:
     store = await open_store(Settings(var=tmp_path), "kb", model="letters", dimension=32, create=True)
     await store.aclose()

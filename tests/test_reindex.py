@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -17,13 +18,14 @@ from business_api.vector_store import Catalogue, Generations, StoreLocked
 from tests.places import Open, chunk, embedded, points
 from tests.qdrant_places import in_memory
 from tests.samples.embedder import SampleEmbedder
-from tests.vector_store_fixtures import found
+from tests.vector_store_fixtures import IN_RAM, found
 
 
 @pytest.fixture(params=[embedded, in_memory])
-async def open_(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
-    async with request.param(tmp_path / "index") as place:
-        yield place
+async def open_(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    with TemporaryDirectory(dir=IN_RAM) as folder:
+        async with request.param(Path(folder)) as place:
+            yield place
 
 
 @pytest.fixture

@@ -50,9 +50,12 @@ class EdgeCatalogue:
         return sorted((one for one in known if one is not None), key=lambda one: one.number)
 
     async def open(self, name: str) -> Collection:
-        """Open a version. Raises Missing, StoreLocked, OSError."""
+        """Open a version. Raises StoreLocked, OSError."""
         if not made_with(self._root / name):
-            raise Missing(name)
+            raise FileNotFoundError(
+                f"there is no index in {self._root / name}: put that folder back, or delete {self._pointer} "
+                "and ingest again"
+            )
         return EdgeCollection.open(self._root / name)
 
     async def make(self, number: int, model: str, dimension: int) -> Collection:

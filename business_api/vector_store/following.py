@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from business_api.errors import RetrievalUnavailable
-from business_api.vector_store.collection import Collection, Missing, StoreLocked
+from business_api.vector_store.collection import Collection, Missing
 from business_api.vector_store.versions import Catalogue, IndexMismatch, open_live
 
 _log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Following:
             if held is None or newest:
                 raise
             return held
-        except (StoreLocked, IndexMismatch) as exc:
+        except (OSError, IndexMismatch) as exc:
             name = self.catalogue.collection
             raise RetrievalUnavailable(f"the index of {name!r} cannot be opened") from exc
 
@@ -147,7 +147,7 @@ class Following:
             _log.warning("%s stays in use here: %s", held.points.name, exc)
             self._left_alone = live
             return held
-        except (StoreLocked, OSError) as exc:
+        except OSError as exc:
             _log.warning("%s stays in use for now: %s", held.points.name, exc)
             return held
         if points is None:

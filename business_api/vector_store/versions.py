@@ -52,7 +52,7 @@ class Catalogue(Protocol):
         """All that are there, by number."""
 
     async def open(self, name: str) -> Collection:
-        """Open a version. Raises Missing; StoreLocked when another process has it; OSError."""
+        """Open a version. Raises StoreLocked when another process has it, OSError when it cannot be read."""
 
     async def make(self, number: int, model: str, dimension: int) -> Collection:
         """Make an empty version that is not live; one whose making was interrupted is completed."""
