@@ -46,12 +46,15 @@ class Narrowing(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 class Query(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is searched for. The first of `texts` is the question by itself, the others say it differently.
 
-    `hypothetical` is a text such as might answer it, whose vector stands in for the question's.
+    `hypothetical` is a text such as might answer it, whose vector stands in for the question's. `narrowing`
+    is what the caller asked for and always holds; `narrower` is read out of the question and lies within it:
+    it is dropped when nothing is found in it.
     """
 
     texts: tuple[str, ...]
     hypothetical: str | None = None
     narrowing: Narrowing = Narrowing()
+    narrower: Narrowing | None = None
 
     @property
     def text(self) -> str:

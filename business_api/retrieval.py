@@ -11,7 +11,7 @@ from business_api.embedding import Embedder
 from business_api.errors import RetrievalUnavailable
 from business_api.exchange import Degradation, Found
 from business_api.fusion import fuse
-from business_api.passages import Candidate, Passage, Query
+from business_api.passages import Candidate, Narrowing, Passage, Query
 from business_api.reranking import Reranker
 from business_api.sifting import joined, ranked_again, sifted
 from business_api.vector_store import Hits, VectorStore, Wording
@@ -54,7 +54,7 @@ class Retriever:
         with course.stage("embed"):
             wordings = await self._wordings(query, assistant, course)
         with course.stage("search"):
-            hits = await self._search(wordings, query, tenant, assistant)
+            hits = await self._narrowest(wordings, query, tenant, assistant, course)
             weights = (assistant.dense_weight, assistant.bm25_weight)
             candidates = fuse(hits.dense, hits.bm25, assistant.fusion, weights)
         if assistant.rerank and self.reranker is not None:
@@ -84,15 +84,26 @@ class Retriever:
             return [Wording(text) for text in query.texts]
         return [Wording(text, vector[0].tolist()) for text, vector in zip(words, vectors, strict=True)]
 
+    async def _narrowest(
+        self, wordings: Sequence[Wording], query: Query, tenant: str, assistant: Assistant, course: _Course
+    ) -> Hits:
+        """What is found where the question points to; if nothing, what is found where the caller allows."""
+        if query.narrower is not None:
+            hits = await self._search(wordings, query.narrower, tenant, assistant)
+            if any((*hits.dense, *hits.bm25)):
+                return hits
+            course.degraded.append(Degradation.NARROWING_FAILED)
+        return await self._search(wordings, query.narrowing, tenant, assistant)
+
     async def _search(
-        self, wordings: Sequence[Wording], query: Query, tenant: str, assistant: Assistant
+        self, wordings: Sequence[Wording], narrowing: Narrowing, tenant: str, assistant: Assistant
     ) -> Hits:
         assert assistant.collection is not None
         store = self.stores[assistant.collection]
         try:
             async with asyncio.timeout(self.search_deadline):
                 return await store.search(
-                    tenant, wordings, candidates=assistant.candidates, narrowing=query.narrowing
+                    tenant, wordings, candidates=assistant.candidates, narrowing=narrowing
                 )
         except TimeoutError as exc:
             raise RetrievalUnavailable("the documents could not be searched in time") from exc

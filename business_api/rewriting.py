@@ -103,7 +103,8 @@ class Rewriting:
         query = Query(
             texts=(*texts, *(text for text in rewordings or () if text not in texts)),
             hypothetical=hypothetical,
-            narrowing=combined(asked, found) if found else asked,
+            narrowing=asked,
+            narrower=combined(asked, found) if found else None,
         )
         degraded = tuple(dict.fromkeys(course.degraded))
         return Rewritten(query=query, timings_ms=course.timings_ms, degraded=degraded)

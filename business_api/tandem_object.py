@@ -51,7 +51,11 @@ def _nearest(passage: Passage) -> dict[str, Any]:
 
 
 def _searched(query: Query) -> dict[str, Any]:
-    return {"texts": query.texts, "hypothetical": query.hypothetical, "filter": query.narrowing}
+    return {
+        "texts": query.texts,
+        "hypothetical": query.hypothetical,
+        "filter": query.narrower or query.narrowing,
+    }
 
 
 def _explained(candidates: tuple[Candidate, ...]) -> list[dict[str, Any]]:

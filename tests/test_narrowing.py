@@ -31,7 +31,7 @@ async def test_what_the_question_names_narrows_the_search() -> None:
     }
     desk = Desk(narrow=json.dumps(said))
     rewritten = await desk.rewrite("In ports.md, since March, in German?", narrow_by=ALL)
-    assert rewritten.query.narrowing == Narrowing(documents=("docs/ports.md",), language="de", after=MARCH)
+    assert rewritten.query.narrower == Narrowing(documents=("docs/ports.md",), language="de", after=MARCH)
     assert rewritten.degraded == ()
     assert set(rewritten.timings_ms) == {"narrow"}
     assert "Today is 2024-03-31" in desk.heard

@@ -90,6 +90,18 @@ async def test_a_narrowing_leaves_only_what_it_names(store: Generations) -> None
     assert documents(await retrieve(store, nowhere)) == []
 
 
+async def test_what_the_question_was_read_to_mean_is_dropped_when_nothing_is_there(
+    store: Generations,
+) -> None:
+    await ingest(store, DOCUMENTS)
+    asked, elsewhere = Narrowing(documents=("codes.md",)), Narrowing(documents=("elsewhere.md",))
+    hit = await retrieve(store, Query(("port",), narrower=asked))
+    assert (documents(hit), hit.degraded) == (["codes.md"], ())
+
+    missed = await retrieve(store, Query(("port",), narrowing=asked, narrower=elsewhere))
+    assert (documents(missed), missed.degraded) == (["codes.md"], (Degradation.NARROWING_FAILED,))
+
+
 async def test_neighbours_are_joined_only_when_the_assistant_wants_it(store: Generations) -> None:
     text = "First port one.\n\nSecond port two."
     cut = [
