@@ -61,6 +61,7 @@ def draw_ablation(report: Report, path: Path) -> Path:
         )
         axes.scatter([one.mean for one in found], places, c=colours, zorder=3)
         axes.axvline(0, color="#333333", linewidth=0.8)
+        axes.locator_params(axis="x", nbins=4)
         axes.set_title(measure, fontsize=10)
         axes.grid(axis="x", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -40,7 +40,7 @@ def jsonl(path: Path, rows: Sequence[Any]) -> None:
 
 
 def beir(folder: Path, **other: Sequence[Any]) -> Path:
-    rows = {"corpus": CORPUS, "queries": QUERIES, "judged": JUDGED} | other
+    rows: dict[str, Sequence[Any]] = {"corpus": CORPUS, "queries": QUERIES, "judged": JUDGED, **other}
     (folder / "qrels").mkdir(parents=True)
     jsonl(folder / "corpus.jsonl", rows["corpus"])
     jsonl(folder / "queries.jsonl", rows["queries"])
