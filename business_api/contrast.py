@@ -8,12 +8,7 @@ from business_api.sentences import stem
 
 DENIED = "not"
 """What every denial is read as."""
-DENIALS = frozenset(
-    """
-    cannot except excluding fail failed failing fails failure lack lacked lacking lacks neither never no
-    nobody none nor not nothing nowhere refuse refused refuses refusing unable unlike without
-    """.split()
-)
+DENIALS = frozenset("cannot neither never no nobody none nor not nothing nowhere".split())
 UTMOST = re.compile(r"first|last|second|third|fewest|[a-z]{3,}est$")
 NOT_UTMOST = frozenset(
     """

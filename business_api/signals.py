@@ -51,12 +51,24 @@ ASKING = frozenset(
 """Words that say how a question asks, beside the stop words."""
 
 
+ONE = re.compile(
+    r"\b(?:who|whom|whose|which|what|where|when|how (?:many|much|long|far|old|often|large|big|high|tall))\b"
+    r"|\b(why|how)\b",
+    re.IGNORECASE,
+)
+
+
 class Asked(NamedTuple):
-    """A question: its words in order, what each word weighs that carries it, which of them are names."""
+    """A question: its words in order, what each word weighs that carries it, which of them are names.
+
+    `for_one` is whether it asks for one thing of many. Only there a denial or an opposite contradicts: "may
+    it be opened?" is answered by "keep it closed", and "why does it not start?" by what is wrong.
+    """
 
     words: tuple[str, ...]
     weights: dict[str, float]
     names: frozenset[str]
+    for_one: bool
 
 
 class Text(NamedTuple):
@@ -108,19 +120,23 @@ def _of_searches(asked: Asked, candidates: Sequence[Candidate]) -> dict[str, flo
 def _of_words(asked: Asked, texts: Sequence[Text]) -> dict[str, float]:
     line = _best_line(asked.weights, texts)
     best = max(texts, key=lambda text: _share(asked.weights, text.words)).words
-    sought = asked.weights.keys()
-    denies = DENIED in asked.words
-    return {
+    missing = asked.weights.keys() - best
+    found = {
         "line_covers": line.share,
         "names_missing": float(len(asked.names - best)),
         "names_apart": float(len(asked.names - line.near)),
-        "denial_unsaid": float(denies and _denial_unsaid(asked, texts)),
-        "denial_absent": float(denies and DENIED not in line.near),
-        "denied": float(not denies and _denies(line.words, sought, REACH // 2)),
-        "opposites": float(sum(opposed(word, best) for word in sought - best)),
-        "opposites_near": float(sum(opposed(word, line.near) for word in sought - line.near)),
-        "utmost_unsaid": float(any(map(utmost, sought - line.near - best))),
+        "utmost_unsaid": float(any(map(utmost, missing - line.near))),
     }
+    apart = asked.weights.keys() - line.near
+    denies = DENIED in asked.words
+    contradictions = {
+        "denial_unsaid": denies and _denial_unsaid(asked, texts),
+        "denial_absent": denies and DENIED not in line.near,
+        "denied": not denies and _denies(line.words, asked.weights, REACH // 2),
+        "opposites": sum(opposed(word, best) for word in missing),
+        "opposites_near": sum(opposed(word, line.near) for word in apart),
+    }
+    return found | {name: float(value) if asked.for_one else 0.0 for name, value in contradictions.items()}
 
 
 def asked_of(question: str) -> Asked:
@@ -128,12 +144,14 @@ def asked_of(question: str) -> Asked:
     shown = WORD.findall(question)
     if UNSPACED.search(question):
         words = tuple(_words(question))
-        return Asked(words, dict.fromkeys(words, 1.0), frozenset())
+        return Asked(words, dict.fromkeys(words, 1.0), frozenset(), for_one=False)
     words = tuple(compared(one.lower()) for one in shown)
     about = {at for at, one in enumerate(shown) if one.lower() not in STOPWORDS and one.lower() not in ASKING}
     names = frozenset(words[at] for at in about if _names(shown[at], at)) - {DENIED}
     weights = {words[at]: NAME if words[at] in names else 1.0 for at in sorted(about) if words[at] != DENIED}
-    return Asked(words, weights or dict.fromkeys(words, 1.0), names)
+    asks = ONE.search(question)
+    for_one = asks is not None and asks[1] is None and "if" not in words
+    return Asked(words, weights or dict.fromkeys(words, 1.0), names, for_one)
 
 
 def _names(word: str, place: int) -> bool:

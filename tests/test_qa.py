@@ -62,7 +62,7 @@ async def test_a_set_is_measured_with_its_questions_held_out(tmp_path: Path) -> 
     assert Counter(case.kind for case in report.cases) == {"answerable": 8, "near_miss": 4, "off_topic": 8}
     rows = {row.name: row for row in report.rows}
     assert rows["off-topic: AUROC"].value > 0.9
-    assert rows["off-topic: AUROC"].floor == 0.85
+    assert rows["off-topic: AUROC"].floor is None
     assert "held out" in rows["near-miss: AUROC"].note
     assert set(report.scores["assistant"]) == {"near-miss: left unanswered", "off-topic: left unanswered"}
     assert draw_risk(report, tmp_path / "ours.json").stat().st_size > 10_000

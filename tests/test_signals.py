@@ -53,14 +53,23 @@ def test_a_denial_that_a_passage_makes_is_said() -> None:
 
 
 def test_a_sentence_that_denies_what_is_asked_is_seen() -> None:
-    assert signals_of("May the glaze freeze?")["denied"] == 1.0
-    assert signals_of("Does the kiln stop?")["denied"] == 0.0
+    assert signals_of("When does the glaze freeze?")["denied"] == 1.0
+    assert signals_of("When does the kiln stop?")["denied"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["May the glaze freeze?", "Why does the kiln not work?", "What happens if the kiln does not stop?"],
+)
+def test_only_a_question_for_one_thing_of_many_can_be_contradicted(question: str) -> None:
+    said = signals_of(question)
+    assert said["denied"] == said["denial_unsaid"] == said["denial_absent"] == 0.0
 
 
 def test_the_opposite_word_is_seen() -> None:
-    text = "The northern furnace was closed because demand had increased."
-    assert signals_of("Why was the southern furnace opened?", text)["opposites"] == 2.0
-    assert signals_of("Why was the northern furnace closed?", text)["opposites"] == 0.0
+    text = "The northern furnace was closed in 1998."
+    assert signals_of("When was the southern furnace opened?", text)["opposites"] == 2.0
+    assert signals_of("When was the northern furnace closed?", text)["opposites"] == 0.0
 
 
 def test_a_superlative_that_is_not_said_is_seen() -> None:
