@@ -38,6 +38,8 @@ NAME = 2.0
 """Weight of a name or number among the words of a question, which weigh 1."""
 REACH = 6
 """Words after a denial that it may deny."""
+LONGEST = 2000
+"""Characters of a question that are compared."""
 KEPT = 512
 """Texts whose words are kept: most questions find the same few."""
 
@@ -141,6 +143,7 @@ def _of_words(asked: Asked, texts: Sequence[Text]) -> dict[str, float]:
 
 def asked_of(question: str) -> Asked:
     """The words of a question. If it has nothing but stop words, these are what it is about."""
+    question = question[:LONGEST]
     shown = WORD.findall(question)
     if UNSPACED.search(question):
         words = tuple(_words(question))

@@ -109,6 +109,11 @@ def test_any_text_gives_signals_that_have_a_direction(question: str, texts: list
     assert 0.0 <= said["line_covers"] <= 1.0
 
 
+def test_of_an_endless_question_the_beginning_counts() -> None:
+    question = "At how many degrees does the kiln stop? "
+    assert signals_of(question * 5000) == signals_of(question * 100)
+
+
 def test_a_script_without_spaces_is_compared_by_pairs_of_letters() -> None:
     text = "\u7a91\u5728\u4e00\u5343\u4e09\u767e\u5ea6\u505c\u6b62"
     assert signals_of(text[:4], text)["line_covers"] == 1.0
