@@ -33,7 +33,7 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     # retrieval
     passages: Annotated[int, msgspec.Meta(ge=1)] = 4
     candidates: Annotated[int, msgspec.Meta(ge=1)] = 40
-    fusion: Literal["rrf", "dbsf"] = "dbsf"
+    fusion: Literal["sum", "rrf", "dbsf"] = "sum"
     dense_weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     bm25_weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     # after retrieval

@@ -13,24 +13,34 @@ from business_api.passages import Candidate, Chunk, Passage
 RRF_K = 60
 """Cormack, Clarke, Büttcher: Reciprocal Rank Fusion, SIGIR 2009."""
 
-Fusion = Literal["rrf", "dbsf"]
+BM25_UNIT = 0.02
+"""What a BM25 score of 1 counts in the sum, beside a cosine of 1; see docs/evaluation.md."""
+
+Fusion = Literal["sum", "rrf", "dbsf"]
 List = tuple[Passage, ...]
 
 
 def fuse(
-    dense: Sequence[List], bm25: Sequence[List], fusion: Fusion, weights: tuple[float, float]
+    dense: Sequence[List],
+    bm25: Sequence[List],
+    fusion: Fusion,
+    weights: tuple[float, float],
+    candidates: int,
 ) -> list[Candidate]:
-    """All chunks that were found, best first, equal scores by chunk id; `weights` are of (dense, BM25)."""
-    points = _reciprocal_ranks if fusion == "rrf" else _normalised
+    """All chunks that were found, best first, equal scores by chunk id; `weights` are of (dense, BM25).
+
+    A list of fewer than `candidates` holds all that its search can find.
+    """
+    unit = BM25_UNIT if fusion == "sum" else 1.0
     chunks: dict[str, Chunk] = {}
     scores: dict[str, float] = {}
-    for lists, weight in ((dense, weights[0]), (bm25, weights[1])):
+    for lists, weight in ((dense, weights[0]), (bm25, weights[1] * unit)):
         for found in lists:
-            for passage, score in zip(found, points(found, weight), strict=True):
+            for passage, score in zip(found, _points(found, fusion, weight, candidates), strict=True):
                 chunks.setdefault(passage.chunk.id, passage.chunk)
                 scores[passage.chunk.id] = scores.get(passage.chunk.id, 0.0) + score
     near, worded = _places(dense), _places(bm25)
-    candidates = [
+    fused = [
         Candidate(
             chunk=chunk,
             dense_rank=near.get(key, _NOWHERE)[0],
@@ -41,7 +51,7 @@ def fuse(
         )
         for key, chunk in chunks.items()
     ]
-    return sorted(candidates, key=lambda one: (-round(one.score, 6), one.chunk.id))
+    return sorted(fused, key=lambda one: (-round(one.score, 6), one.chunk.id))
 
 
 _NOWHERE = (None, None)
@@ -56,6 +66,20 @@ def _places(lists: Sequence[List]) -> dict[str, tuple[int, float]]:
             if before is None or rank < before[0]:
                 places[passage.chunk.id] = (rank, passage.score)
     return places
+
+
+def _points(found: List, fusion: Fusion, weight: float, candidates: int) -> list[float]:
+    if fusion == "rrf":
+        return _reciprocal_ranks(found, weight)
+    if fusion == "dbsf":
+        return _normalised(found, weight)
+    return _above_the_last(found, weight, candidates)
+
+
+def _above_the_last(found: List, weight: float, candidates: int) -> list[float]:
+    """The scores as they are. What is not in a full list scores at most as its last one: that counts 0."""
+    floor = found[-1].score if len(found) >= candidates else 0.0
+    return [weight * (passage.score - floor) for passage in found]
 
 
 def _reciprocal_ranks(found: List, weight: float) -> list[float]:

@@ -56,7 +56,7 @@ class Retriever:
         with course.stage("search"):
             hits = await self._narrowest(wordings, query, tenant, assistant, course)
             weights = (assistant.dense_weight, assistant.bm25_weight)
-            candidates = fuse(hits.dense, hits.bm25, assistant.fusion, weights)
+            candidates = fuse(hits.dense, hits.bm25, assistant.fusion, weights, assistant.candidates)
         if assistant.rerank and self.reranker is not None:
             with course.stage("rerank"):
                 candidates = await self._reranked(self.reranker, query, candidates, assistant.rerank, course)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -25,28 +26,36 @@ def sifted(candidates: Sequence[Candidate], passages: int, duplicate_share: floa
     A chunk is a duplicate when its text is that of a better one, or when they share this much of their words
     (Jaccard index; 1.0: only the same text).
     """
-    kept: list[Candidate] = []
+    kept: dict[str, _Reading] = {}
     told: list[Candidate] = []
     for candidate in candidates:
         if len(kept) == passages:
             told.append(candidate)
-        elif double := next(
-            (one for one in kept if _same(one.chunk, candidate.chunk, duplicate_share)), None
-        ):
-            told.append(replace(candidate, fate=f"duplicate of {double.chunk.id}"))
+            continue
+        read = _Reading.of(candidate.chunk, duplicate_share)
+        if double := next((key for key, one in kept.items() if one.says(read, duplicate_share)), None):
+            told.append(replace(candidate, fate=f"duplicate of {double}"))
         else:
-            kept.append(replace(candidate, fate="kept"))
-            told.append(kept[-1])
+            kept[candidate.chunk.id] = read
+            told.append(replace(candidate, fate="kept"))
     return told
 
 
-def _same(one: Chunk, other: Chunk, share: float) -> bool:
-    if one.text == other.text:
-        return True
-    if share >= 1.0:
-        return False
-    words, others = set(WORD.findall(one.text.lower())), set(WORD.findall(other.text.lower()))
-    return len(words & others) >= share * len(words | others)
+class _Reading(NamedTuple):
+    """A text, and its words if words are compared."""
+
+    text: str
+    words: frozenset[str]
+
+    @classmethod
+    def of(cls, chunk: Chunk, share: float) -> "_Reading":
+        return cls(chunk.text, frozenset(WORD.findall(chunk.text.lower()) if share < 1.0 else ()))
+
+    def says(self, other: "_Reading", share: float) -> bool:
+        """Whether the other says the same."""
+        if self.text == other.text or share >= 1.0:
+            return self.text == other.text
+        return len(self.words & other.words) >= share * len(self.words | other.words)
 
 
 def joined(candidates: Sequence[Candidate]) -> tuple[Passage, ...]:

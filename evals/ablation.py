@@ -20,6 +20,7 @@ from loadtests.figures import Row
 
 AS_IS = "the assistant as it is"
 VARIANTS: dict[str, dict[str, Any]] = {
+    "fusion: sum": {"fusion": "sum"},
     "fusion: DBSF": {"fusion": "dbsf"},
     "fusion: RRF": {"fusion": "rrf"},
     "dense only": {"dense_weight": 1.0, "bm25_weight": 0.0},

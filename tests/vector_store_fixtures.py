@@ -43,7 +43,7 @@ async def find(store: Generations, text: str, tenant: str = "acme", **how: Any) 
     asked = Wording(text, how.pop("vector", (await wording(text)).vector))
     fusion, weights = how.pop("fusion", "dbsf"), how.pop("weights", (1.0, 1.0))
     hits = await store.search(tenant, [asked], **{"candidates": 20} | how)
-    fused = fuse(hits.dense, hits.bm25, fusion, weights)
+    fused = fuse(hits.dense, hits.bm25, fusion, weights, how.get("candidates", 20))
     return [Passage(one.chunk, one.score) for one in fused if one.score > 0][:10]
 
 
