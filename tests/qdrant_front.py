@@ -15,6 +15,8 @@ ENVELOPE: dict[str, Any] = {"time": 0.0, "status": "ok"}
 def front(client: AsyncQdrantClient) -> FastAPI:
     """The app. Unknown collections are 404, as on a server."""
     app = FastAPI()
+    _aliases(app, client)
+    _aliases(app, client)
     _collections(app, client)
     _points(app, client)
     _searches(app, client)
@@ -25,7 +27,7 @@ def _answer(result: Any) -> dict[str, Any]:
     return ENVELOPE | {"result": result}
 
 
-def _collections(app: FastAPI, client: AsyncQdrantClient) -> None:
+def _aliases(app: FastAPI, client: AsyncQdrantClient) -> None:
     @app.get("/aliases")
     async def aliases() -> Any:
         return _answer(await client.get_aliases())
@@ -34,6 +36,10 @@ def _collections(app: FastAPI, client: AsyncQdrantClient) -> None:
     async def change_aliases(asked: models.ChangeAliasesOperation) -> Any:
         return _answer(await client.update_collection_aliases(asked.actions))
 
+
+def _collections(app: FastAPI, client: AsyncQdrantClient) -> None:
+
+def _collections(app: FastAPI, client: AsyncQdrantClient) -> None:
     @app.get("/collections")
     async def collections() -> Any:
         return _answer(await client.get_collections())

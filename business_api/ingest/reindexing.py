@@ -19,6 +19,7 @@ from business_api.ingest.pipeline import ingest
 from business_api.ingest.summary import Summary
 from business_api.ingest.watching import Unwatched, Watch
 from business_api.vector_store import Catalogue, StoreLocked, Version
+from business_api.vector_store.collection import Collection
 
 if TYPE_CHECKING:
     from business_api.embedding import Embedder
@@ -59,24 +60,23 @@ async def reindex(
         if paths:
             await ingest(paths, tenant=tenant, store=carrier.store, embedder=embedder, watch=watch)
         questions = await carrier.ask()
-        # what was published since is carried after; nobody can publish until the swap is done
-        async with catalogue.reading(live, alone=True) as stored:
-            await carrier.carry(stored)
-            await fresh.aclose()
-            await catalogue.swap(fresh.name, live)
+        await _change_over(catalogue, carrier, fresh, live)
     except BaseException:
         await fresh.aclose()
         if await catalogue.live() != fresh.name:
             await catalogue.drop(fresh.name)
         raise
     dropped = await _drop_what_is_left(catalogue)
-    return Reindexed(
-        version=fresh.name,
-        before=live,
-        summary=carrier.summary(time.perf_counter() - started),
-        questions=questions,
-        dropped=dropped,
-    )
+    summary = carrier.summary(time.perf_counter() - started)
+    return Reindexed(version=fresh.name, before=live, summary=summary, questions=questions, dropped=dropped)
+
+
+async def _change_over(catalogue: Catalogue, carrier: Carrier, fresh: Collection, live: str) -> None:
+    """Carry what was published since, and swap; nobody can publish until the swap is done."""
+    async with catalogue.reading(live, alone=True) as stored:
+        await carrier.carry(stored)
+        await fresh.aclose()
+        await catalogue.swap(fresh.name, live)
 
 
 async def rollback(catalogue: Catalogue) -> Version:
