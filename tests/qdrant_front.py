@@ -16,7 +16,6 @@ def front(client: AsyncQdrantClient) -> FastAPI:
     """The app. Unknown collections are 404, as on a server."""
     app = FastAPI()
     _aliases(app, client)
-    _aliases(app, client)
     _collections(app, client)
     _points(app, client)
     _searches(app, client)
@@ -36,8 +35,6 @@ def _aliases(app: FastAPI, client: AsyncQdrantClient) -> None:
     async def change_aliases(asked: models.ChangeAliasesOperation) -> Any:
         return _answer(await client.update_collection_aliases(asked.actions))
 
-
-def _collections(app: FastAPI, client: AsyncQdrantClient) -> None:
 
 def _collections(app: FastAPI, client: AsyncQdrantClient) -> None:
     @app.get("/collections")
