@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from business_api.settings import Settings
-from business_api.vector_store import ForeignHit, StoreLocked, open_store, reading
+from business_api.vector_store import ForeignHit, StoreLocked, open_catalogue, open_store, reading
 from business_api.vector_store.collection import Row
 from business_api.vector_store.points import chunk_point, visible_chunks
 from tests.places import chunk, embedded, ingest, points
@@ -172,6 +172,19 @@ async def test_a_chunk_that_was_read_before_is_not_shown_when_it_has_changed_or_
         await store.vacuum("acme")
         assert await found(store, "word") == ["b.md"]
         await store.aclose()
+
+
+async def test_what_a_broken_writer_left_is_cleaned_up_when_the_index_is_opened(tmp_path: Path) -> None:
+    settings = Settings(var=tmp_path)
+    store = await open_store(settings, "kb", model="letters", dimension=32, create=True)
+    generation = await store.begin("acme")
+    await store.stage("acme", generation, await points([chunk("a.md", "never published")]))
+    await store.aclose()
+    await (await open_store(settings, "kb", model="letters", dimension=32)).aclose()
+
+    async with open_catalogue(settings, "kb").reading("kb__v1_letters") as kept:
+        [record] = [row.payload async for row in kept.rows((), ["settled", "text"])]
+    assert record == {"settled": True}
 
 
 async def test_a_live_version_whose_folder_is_gone_says_what_to_do(tmp_path: Path) -> None:

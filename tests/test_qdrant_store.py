@@ -92,7 +92,7 @@ async def test_both_engines_find_the_same_passages_with_the_same_scores(tmp_path
             assert len(edge.bm25) == len(oracle.bm25) == 2
             for ours, theirs in zip([*edge.dense, *edge.bm25], [*oracle.dense, *oracle.bm25], strict=True):
                 assert ours
-                expected = pytest.approx([p.score for p in theirs], abs=1e-5)
+                expected = pytest.approx([p.score for p in theirs], abs=1e-3)  # half precision and single
                 assert [p.score for p in ours] == expected
                 assert {p.chunk.id for p in ours} == {p.chunk.id for p in theirs}
             assert edge.index.endswith("@1")

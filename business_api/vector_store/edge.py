@@ -36,6 +36,7 @@ class EdgeCollection:
         self._shard = shard
         self._lock = lock
         self._writes = (folder / "writes").open("a")
+        self._got: dict[str, Mapping[str, Any] | None] = {}
         self._turn, self._writing = asyncio.Lock(), asyncio.Lock()
 
     @classmethod
@@ -60,9 +61,11 @@ class EdgeCollection:
             raise
 
     async def get(self, point: str) -> Mapping[str, Any] | None:
-        """The payload of the point with this id."""
-        found = await self._call(lambda: self._shard.retrieve([point], True, False))
-        return found[0].payload if found else None
+        """The payload of the point with this id; kept until something is written."""
+        if point not in self._got:
+            found = await self._call(lambda: self._shard.retrieve([point], True, False))
+            self._got[point] = found[0].payload if found else None
+        return self._got[point]
 
     async def nearest(
         self, vectors: Sequence[Vector], where: Where, *, corpus: Where, limit: int, fields: Sequence[str]
@@ -139,8 +142,12 @@ class EdgeCollection:
         await self._write(lambda: self._shard.update(operation))
 
     async def _write(self, work: Callable[[], object]) -> None:
+        def written() -> None:
+            self._got.clear()
+            work()
+
         async with self._writing, writing(self._writes):
-            await self._call(work)
+            await self._call(written)
 
     async def _call(self, work: Callable[[], T]) -> T:
         """Do it now, alone in this turn of the loop, so that many callers delay others by one call only."""

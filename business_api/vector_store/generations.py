@@ -126,6 +126,15 @@ class Generations:
         """Delete what vanished long enough ago that no reader can still be at it."""
         await self._writer.vacuum(tenant)
 
+    async def settle(self) -> None:
+        """Clean up what broken writers left. Only for an index that nobody else can be writing."""
+        async with self._reading() as points:
+            records = points.rows((Above("generation", -1),), ["record_of", "settled"])
+            owners = [row.payload["record_of"] async for row in records if not row.payload.get("settled")]
+        for tenant in owners:
+            await self.begin(tenant)
+            await self.vacuum(tenant)
+
     async def aclose(self) -> None:
         """Give the collection back."""
         await self._lender.aclose()

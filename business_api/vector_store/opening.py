@@ -28,7 +28,8 @@ async def open_store(
     following = Following(catalogue, model=model, dimension=dimension, create=create)
     store = Generations(collection, following, grace=grace_of(settings))
     try:
-        await following.connect()
+        if await following.connect() and settings.store.url is None:
+            await store.settle()
     except RetrievalUnavailable:
         if settings.store.url is None:
             raise
