@@ -62,6 +62,8 @@ class EmbeddingSettings(_Group):
     """Length of a hosted model's vectors; None asks for one when the service starts."""
     api_key: SecretStr | None = None
     threads: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
+    support: bool = False
+    """Whether vectors decide about cited sentences whose words leave it open; see docs/citations.md."""
     cache: int = 4096
     """Questions whose vectors are kept in memory."""
     deadline: float = 5.0

@@ -61,6 +61,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         guard = Guard.open(settings)
         opened.callback(guard.close)
         metrics = watching(upstream, sink)
+        chosen = settings.embedding
         parts = Parts(
             assistants=assistants,
             check=guard.check,
@@ -71,7 +72,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             generate=upstream.generate,
             extract=extract,
             record=metrics.counted(sink.record, frozenset(a.name for a in assistants)),
-            similarity=similarity_of(embedder, settings.embedding.deadline),
+            similarity=similarity_of(embedder, chosen.deadline) if chosen.support else None,
         )
         default = stores.get(assistants.get(assistants.default).collection or "")
         problems = {"llm": upstream.problem, "documents": _documents(default, settings.tenant)}
