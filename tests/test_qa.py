@@ -77,7 +77,7 @@ async def test_a_calibration_of_this_very_set_is_not_asked_about_it(tmp_path: Pa
     assert "held out" in own.said
     assert "fitted on another set" in other.said
     assert own.probabilities != other.probabilities
-    assert made.made["retrieval"]["fusion"] == "dbsf"
+    assert made.made["retrieval"]["fusion"] == these.assistant.fusion
     await these.embedder.aclose()
 
 
