@@ -181,7 +181,8 @@ class InProcess:
                 found = {
                     k.decode("latin-1").lower(): v.decode("latin-1") for k, v in event.get("headers", ())
                 }
-                started.set_result((event["status"], found))
+                if not started.done():  # the caller may have gone
+                    started.set_result((event["status"], found))
             elif event["type"] == "http.response.body" and not gone.is_set():
                 await pieces.put(event.get("body", b""))
 

@@ -66,9 +66,9 @@ def cross_validated(cases: Sequence[Case], features: Sequence[str]) -> Floats:
     probabilities, weights = np.zeros(len(cases)), weights_of(cases)
     for held in _folds(cases):
         seen = np.flatnonzero(~held)
-        model = _fitted([cases[place] for place in seen], features, weights[seen])
+        model = _fitted([cases[int(place)] for place in seen], features, weights[seen])
         for place in np.flatnonzero(held):
-            probabilities[place] = model.probability(cases[place].signals)
+            probabilities[place] = model.probability(cases[int(place)].signals)
     return probabilities
 
 

@@ -131,5 +131,8 @@ def time_rows(times: Times, embedding: Times) -> list[Row]:
     ]
 
 
-def _time_row(name: str, value: float, all_: Sequence[float], **targets: float) -> Row:
-    return Row(name=name, unit="ms", better="lower", value=value, low=min(all_), high=max(all_), **targets)
+def _time_row(
+    name: str, value: float, all_: Sequence[float], floor: float | None = None, aim: float | None = None
+) -> Row:
+    low, high = min(all_), max(all_)
+    return Row(name=name, unit="ms", better="lower", value=value, low=low, high=high, floor=floor, aim=aim)

@@ -46,9 +46,8 @@ async def test_every_wording_is_searched_and_what_any_of_them_finds_is_a_candida
     store: Generations,
 ) -> None:
     await ingest(store, DOCUMENTS)
-    words_alone = {"dense_weight": 0.0}
-    one = await retrieve(store, Query(("E-4711",)), **words_alone)
-    both = await retrieve(store, Query(("E-4711", "yellow bananas")), **words_alone)
+    one = await retrieve(store, Query(("E-4711",)), dense_weight=0.0)
+    both = await retrieve(store, Query(("E-4711", "yellow bananas")), dense_weight=0.0)
 
     assert documents(one) == ["codes.md"]
     assert set(documents(both)) == {"codes.md", "fruit.md"}
