@@ -47,7 +47,7 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     stop: tuple[str, ...] = ()
     support: Literal["off", "flag", "enforce"] = "flag"
     abstain: Literal["never", "flag", "refuse"] = "never"
-    risk: Fraction = 0.2
+    risk: Fraction = 0.3
     without_passages: Literal["abstain", "answer"] = "abstain"
     when_retrieval_fails: Literal["refuse", "answer"] = "refuse"
     when_llm_fails: Literal["refuse", "extract"] = "refuse"
