@@ -59,6 +59,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError(f"unknown signals: {', '.join(sorted(unknown))}")
         if {len(self.mean), len(self.scale), len(self.weights)} != {len(self.features)}:
             raise ValueError("features, mean, scale and weights differ in length")
+        if not all(map(math.isfinite, (*self.mean, *self.scale, *self.weights, self.bias))):
+            raise ValueError("a number is not finite")
         if min(self.scale, default=1.0) <= 0:
             raise ValueError("a scale is not above 0")
         thresholds = [point.threshold for point in self.curve]
@@ -67,9 +69,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @classmethod
     def load(cls, path: Path, embedder: str) -> "Calibration":
-        """Read a calibration for this embedder. Raises OSError, or ValueError that says what to do."""
+        """Read a calibration for this embedder. Raises ValueError that says what to do."""
         try:
             found = msgspec.json.decode(path.read_bytes(), type=cls)
+        except OSError as exc:
+            raise ValueError(f"the calibration (BUSINESS_API_CALIBRATION) cannot be read: {exc}") from exc
         except (msgspec.DecodeError, ValueError) as exc:
             raise ValueError(f"{path}: not a calibration: {exc}") from exc
         if found.embedder != embedder:
@@ -87,7 +91,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for name, mean, scale, weight in zip(self.features, self.mean, self.scale, self.weights, strict=True):
             deviation = (found.get(name, mean) - mean) / scale
             total += weight * max(-MOST, min(MOST, deviation))
-        return 1 / (1 + math.exp(-total))
+        return 1 / (1 + math.exp(-max(-500.0, min(500.0, total))))
 
     def threshold_for(self, risk: float) -> float:
         """The lowest threshold whose risk was at most this; the strictest one if none was so careful."""

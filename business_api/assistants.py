@@ -31,20 +31,20 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hypothetical: bool = False
     narrow_by: tuple[Literal["documents", "language", "tags", "date"], ...] = ()
     # retrieval
-    passages: Annotated[int, msgspec.Meta(ge=1)] = 4
-    candidates: Annotated[int, msgspec.Meta(ge=1)] = 40
+    passages: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 4
+    candidates: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 40
     fusion: Literal["sum", "rrf", "dbsf"] = "sum"
-    dense_weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0
-    bm25_weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    dense_weight: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 1.0
+    bm25_weight: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 1.0
     # after retrieval
     duplicate_share: Fraction = 1.0
     join_neighbours: bool = False
-    rerank: Annotated[int, msgspec.Meta(ge=0)] = 0
+    rerank: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     compress: bool = False
     # what is said
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 256
-    temperature: float | None = None
-    stop: tuple[str, ...] = ()
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    stop: Annotated[tuple[str, ...], msgspec.Meta(max_length=4)] = ()
     support: Literal["off", "flag", "enforce"] = "flag"
     abstain: Literal["never", "flag", "refuse"] = "never"
     risk: Fraction = 0.3

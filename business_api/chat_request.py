@@ -18,14 +18,15 @@ PASSED_ON = (
 """Fields that go to the LLM exactly as they came."""
 
 
-Texts = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Texts = Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
 
 
 class Filter(Narrowing, frozen=True):
     """A narrowing as a caller sends it. What is empty is refused: it might mean all documents, or none."""
 
     documents: Texts = ()
-    language: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    language: Text | None = None
     tags: Texts = ()
 
 

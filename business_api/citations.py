@@ -6,6 +6,7 @@ without a marker gets one when the words of one passage support it (`by: "match"
 verbatim span of the passage that best supports its sentence.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,7 @@ from business_api.supporting import Claim, Grounds, Similarity
 
 Support = Literal["off", "flag", "enforce"]
 
+ITEM_NUMBER = re.compile(r"[-*+]?\s*\(?\d{1,3}[.)]")
 FOLLOWS = 400
 """Characters behind a marker that are read for what it marks, when nothing stands before it."""
 
@@ -202,6 +204,8 @@ def _spaced(lead: str, numbers: Sequence[int], *, glued: bool) -> str:
 
 
 def _states(sentence: str) -> bool:
-    """Whether a marker may be set behind a sentence: not behind questions, headings, rows of a table."""
+    """Whether a marker may be set behind it: not behind questions, headings, rows, the number of an item."""
     sentence = sentence.strip()
+    if ITEM_NUMBER.fullmatch(sentence):
+        return False
     return not sentence.startswith(("#", "|")) and not sentence.endswith(("?", ":"))

@@ -23,6 +23,7 @@ LEADS_ON = 0.7
 """Worth of a sentence that ends with a colon: what it announces is not in it."""
 HEADED = 0.4
 """Worth of a word of the question that only the headings above the sentence hold."""
+MARKED = re.compile(r"\[\d{1,3}\]")
 QUOTED = re.compile(r"(.*) \[(\d+)\]", re.DOTALL)
 
 
@@ -66,6 +67,8 @@ def _score(grounds: Grounds, claim: Claim, evidence: Evidence, place: int) -> fl
     own, sentence = evidence.words[place], evidence.sentences[place]
     held = grounds.coverage(claim, own)
     headed = grounds.coverage(claim, own | evidence.context) - held
+    if MARKED.search(evidence.text[sentence.start : sentence.end]):
+        return 0.0  # a number in brackets would be read as one of our markers
     leads_on = evidence.text[: sentence.end].endswith(":")
     return (held + HEADED * headed if held else 0.0) * WORTH[sentence.kind] * (LEADS_ON if leads_on else 1.0)
 

@@ -135,3 +135,12 @@ def test_every_shipped_calibration_can_be_used_and_holds_numbers_only() -> None:
             assert weight * DIRECTIONS[name] > 0
         assert read.curve[0].coverage > 0.99
         assert path.stat().st_size < 10_000
+
+
+def test_a_calibration_that_cannot_be_read_names_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="BUSINESS_API_CALIBRATION"):
+        Calibration.load(tmp_path / "nowhere.json", "letters")
+
+
+def test_an_overwhelming_signal_is_a_probability_all_the_same() -> None:
+    assert msgspec.structs.replace(calibration(), bias=-1e6).probability({"dense_top": 0.5}) < 1e-9

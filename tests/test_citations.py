@@ -193,3 +193,14 @@ async def test_without_brackets_and_support_an_answer_passes_unchanged(answer: s
 @pytest.mark.parametrize("answer", ["[1", "[", "text [1, ", "text. ", "a `b", "``` ", "```\nx\n``"])
 async def test_what_is_held_back_comes_out_at_the_end(answer: str) -> None:
     assert (await cited(answer, attribute=False))[0] == answer
+
+
+async def test_the_number_of_an_item_is_no_sentence_and_gets_no_marker() -> None:
+    one = passage("Callers without a key share one limit. The two services start.")
+    citing = Citing([one], support="enforce")
+    said = "1. Restart the server.\n2. Wait.\n3)\n"
+    assert await citing.feed(said) + await citing.end() == said
+    assert citing.citations == []
+    shown, cites = await cited("1. The LLM server listens on port 8001.\n2. Ships land in a harbour.")
+    assert shown == "1. The LLM server listens on port 8001. [1]\n2. Ships land in a harbour. [2]"
+    assert len(cites.citations) == 2

@@ -206,6 +206,7 @@ WRONG_TANDEM: list[tuple[Any, str]] = [
     ({"filter": {"documents": []}}, "tandem.filter.documents"),
     ({"filter": {"documents": [5]}}, "tandem.filter.documents[0]"),
     ({"filter": {"tags": []}}, "tandem.filter.tags"),
+    ({"filter": {"tags": [""]}}, "tandem.filter.tags[0]"),
     ({"filter": {"language": ["en"]}}, "tandem.filter.language"),
     ({"filter": {"language": ""}}, "tandem.filter.language"),
     ({"filter": {"after": "yesterday"}}, "tandem.filter.after"),

@@ -75,3 +75,8 @@ def test_whatever_the_documents_hold_extracts_are_few_verbatim_and_cited(texts: 
     assert len(citations) <= MOST
     assert "\n\n".join(f"{c.quote} [{c.marker}]" for c in citations) == answer
     assert all(passages[c.marker - 1].chunk.text[c.start : c.end] == c.quote for c in citations)
+
+
+def test_a_sentence_that_holds_something_like_a_marker_is_passed_over() -> None:
+    text = "The zorblax engine has 17 valves. The zorblax valves are said to be [1] and [2] here."
+    assert extract("zorblax engine valves", [passage(text)]) == "The zorblax engine has 17 valves. [1]"

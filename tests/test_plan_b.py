@@ -9,7 +9,7 @@ from tests.fakes import FakeLlm, FixedShelf, passage
 from tests.test_answering import PORTS, Stage, read
 
 TEXT = passage(
-    "Ports are numbers [7]. By default, as [1] says, the server listens\non port 8001.", "docs/text.md"
+    "Ports are numbers [7]. By default, as they say, the server listens\non port 8001.", "docs/text.md"
 )
 QUESTION = "Which port does the server listen on?"
 
@@ -25,7 +25,7 @@ async def test_without_an_llm_the_answer_is_sentences_of_the_documents_and_says_
     said = await read(await stage.begin(QUESTION))
     assert said.split("\n\n") == [
         "The LLM server listens on 127.0.0.1:8001 by default. [1]",
-        "By default, as [1] says, the server listens\non port 8001. [2]",
+        "By default, as they say, the server listens\non port 8001. [2]",
     ]
     exchange = stage.exchange
     assert exchange.outcome is Outcome.ANSWERED
