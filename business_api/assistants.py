@@ -12,6 +12,8 @@ import msgspec
 from business_api.errors import UnknownAssistant
 
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Fusion = Literal["sum", "rrf", "dbsf"]
+Support = Literal["off", "flag", "enforce"]
 
 
 class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,7 +35,7 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     # retrieval
     passages: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 4
     candidates: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 40
-    fusion: Literal["sum", "rrf", "dbsf"] = "sum"
+    fusion: Fusion = "sum"
     dense_weight: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 1.0
     bm25_weight: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 1.0
     # after retrieval
@@ -45,7 +47,7 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 256
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     stop: Annotated[tuple[str, ...], msgspec.Meta(max_length=4)] = ()
-    support: Literal["off", "flag", "enforce"] = "flag"
+    support: Support = "flag"
     abstain: Literal["never", "flag", "refuse"] = "never"
     risk: Fraction = 0.3
     without_passages: Literal["abstain", "answer"] = "abstain"

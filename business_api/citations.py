@@ -9,14 +9,12 @@ verbatim span of the passage that best supports its sentence.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from business_api.assistants import Support
 from business_api.exchange import Citation
 from business_api.marking import Marking, Piece
 from business_api.passages import Passage
 from business_api.supporting import Claim, Grounds, Similarity
-
-Support = Literal["off", "flag", "enforce"]
 
 ITEM_NUMBER = re.compile(r"[-*+]?\s*\(?\d{1,3}[.)]")
 FOLLOWS = 400

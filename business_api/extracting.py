@@ -65,10 +65,10 @@ def quoted(answer: str, passages: Sequence[Passage]) -> list[Citation]:
 def _score(grounds: Grounds, claim: Claim, evidence: Evidence, place: int) -> float:
     """How much of the question a sentence holds, 0 to 1, by what a sentence of its kind is worth."""
     own, sentence = evidence.words[place], evidence.sentences[place]
-    held = grounds.coverage(claim, own)
-    headed = grounds.coverage(claim, own | evidence.context) - held
     if MARKED.search(evidence.text[sentence.start : sentence.end]):
         return 0.0  # a number in brackets would be read as one of our markers
+    held = grounds.coverage(claim, own)
+    headed = grounds.coverage(claim, own | evidence.context) - held
     leads_on = evidence.text[: sentence.end].endswith(":")
     return (held + HEADED * headed if held else 0.0) * WORTH[sentence.kind] * (LEADS_ON if leads_on else 1.0)
 

@@ -6,8 +6,8 @@ whether the passages can answer and to explain why they were chosen, and it cost
 
 import statistics
 from collections.abc import Sequence
-from typing import Literal
 
+from business_api.assistants import Fusion
 from business_api.passages import Candidate, Chunk, Passage
 
 RRF_K = 60
@@ -16,7 +16,6 @@ RRF_K = 60
 BM25_UNIT = 0.02
 """What a BM25 score of 1 counts in the sum, beside a cosine of 1; see docs/evaluation.md."""
 
-Fusion = Literal["sum", "rrf", "dbsf"]
 List = tuple[Passage, ...]
 
 

@@ -88,3 +88,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     score: float = 0.0
     rerank_score: float | None = None
     fate: str = "too far down"
+
+    @property
+    def deciding_score(self) -> float:
+        """What its place was decided by: the reranker's score if it read the chunk, else the fusion's."""
+        return self.score if self.rerank_score is None else self.rerank_score

@@ -11,9 +11,9 @@ from business_api.embedding import Embedder
 from business_api.errors import RetrievalUnavailable
 from business_api.exchange import Degradation, Found
 from business_api.fusion import fuse
-from business_api.passages import Candidate, Narrowing, Passage, Query
+from business_api.passages import Candidate, Narrowing, Query
 from business_api.reranking import Reranker
-from business_api.sifting import joined, ranked_again, sifted
+from business_api.sifting import apart, joined, ranked_again, sifted
 from business_api.vector_store import Hits, VectorStore, Wording
 
 
@@ -62,7 +62,7 @@ class Retriever:
                 candidates = await self._reranked(self.reranker, query, candidates, assistant.rerank, course)
         candidates = sifted(candidates, assistant.passages, assistant.duplicate_share)
         return Found(
-            passages=joined(candidates) if assistant.join_neighbours else _kept(candidates),
+            passages=joined(candidates) if assistant.join_neighbours else apart(candidates),
             index=hits.index,
             timings_ms=course.timings_ms,
             candidates=tuple(candidates),
@@ -122,11 +122,3 @@ class Retriever:
         else:
             return ranked_again(candidates, scores)
         return candidates
-
-
-def _kept(candidates: Sequence[Candidate]) -> tuple[Passage, ...]:
-    return tuple(Passage(one.chunk, _score(one)) for one in candidates if one.fate == "kept")
-
-
-def _score(candidate: Candidate) -> float:
-    return candidate.score if candidate.rerank_score is None else candidate.rerank_score

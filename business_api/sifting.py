@@ -58,6 +58,11 @@ class _Reading(NamedTuple):
         return len(self.words & other.words) >= share * len(self.words | other.words)
 
 
+def apart(candidates: Sequence[Candidate]) -> tuple[Passage, ...]:
+    """The passages of what is kept, each chunk by itself."""
+    return tuple(Passage(one.chunk, one.deciding_score) for one in candidates if one.fate == "kept")
+
+
 def joined(candidates: Sequence[Candidate]) -> tuple[Passage, ...]:
     """The passages of what is kept; chunks that follow each other in a document become one.
 
@@ -83,7 +88,6 @@ def _follows(one: Chunk, other: Chunk) -> bool:
 
 
 def _passage(run: Sequence[Candidate], best: Candidate) -> Passage:
-    score = best.score if best.rerank_score is None else best.rerank_score
     seams: list[int] = []
     text, end = "", run[0].chunk.start
     for chunk in (one.chunk for one in run):
@@ -93,4 +97,4 @@ def _passage(run: Sequence[Candidate], best: Candidate) -> Passage:
         text += chunk.text
         end = chunk.end
     whole = replace(best.chunk, number=run[0].chunk.number, start=run[0].chunk.start, end=end, text=text)
-    return Passage(whole, score, tuple(seams))
+    return Passage(whole, best.deciding_score, tuple(seams))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from business_api.exchange import Exchange, Outcome
-from business_api.passages import Candidate, Passage, Query
+from business_api.passages import Candidate, Chunk, Passage, Query
 
 Ranks = Mapping[str, int]
 
@@ -39,14 +39,16 @@ def tandem_object(exchange: Exchange) -> dict[str, Any]:
 
 
 def _nearest(passage: Passage) -> dict[str, Any]:
-    chunk = passage.chunk
+    return _where(passage.chunk) | {"text": passage.chunk.text}
+
+
+def _where(chunk: Chunk) -> dict[str, Any]:
     return {
         "document": chunk.document,
         "title": chunk.title,
         "heading": chunk.heading,
         "start": chunk.start,
         "end": chunk.end,
-        "text": chunk.text,
     }
 
 
@@ -75,11 +77,7 @@ def _candidate(one: Candidate, fused: Ranks, reranked: Ranks) -> dict[str, Any]:
     chunk = one.chunk
     return {
         "chunk": chunk.id,
-        "document": chunk.document,
-        "title": chunk.title,
-        "heading": chunk.heading,
-        "start": chunk.start,
-        "end": chunk.end,
+        **_where(chunk),
         "dense": _place(one.dense_rank, one.dense_score),
         "bm25": _place(one.bm25_rank, one.bm25_score),
         "fused": _place(fused[chunk.id], one.score),

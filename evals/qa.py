@@ -22,7 +22,7 @@ from evals.indexes import COLLECTION, TENANT, as_served, indexed
 from evals.parts import Parts
 from evals.report import Report
 from evals.selective import Case, Floats, Miss, Split, auroc, bootstrapped, misses_of, threshold_at, wrong_at
-from evals.sets import BadSet, Document, Filled, rows
+from evals.sets import BadSet, Document, Filled, once, rows
 from evals.showing import shown
 from evals.trials import Scores, retriever_of
 from loadtests.figures import Row
@@ -79,15 +79,9 @@ class QaReport(Report, frozen=True, kw_only=True):
 
 def read_qa(folder: Path) -> Qa:
     """`corpus.jsonl` and `qa.jsonl`. Raises BadSet that says where it is wrong."""
-    documents: dict[str, Document] = {}
-    for place, document in rows(folder / "corpus.jsonl", Document):
-        if document.id in documents:
-            raise BadSet(f"{place}: a second document {document.id!r}")
-        documents[document.id] = document
+    documents = {one.id: one for _, one in once(rows(folder / "corpus.jsonl", Document), "document")}
     questions: dict[str, Answerable] = {}
-    for place, one in rows(folder / "qa.jsonl", Answerable):
-        if one.id in questions:
-            raise BadSet(f"{place}: a second question {one.id!r}")
+    for place, one in once(rows(folder / "qa.jsonl", Answerable), "question"):
         if one.passage_id not in documents:
             raise BadSet(f"{place}: no document {one.passage_id!r} in corpus.jsonl")
         questions[one.id] = one

@@ -113,10 +113,10 @@ def rows(path: Path, kind: type[T]) -> Iterator[tuple[str, T]]:
 
 def read_ranking(folder: Path, split: str) -> Ranking:
     """Documents, and the questions that have a relevant one in `qrels/<split>.tsv`. Raises BadSet."""
-    documents = _by_id(rows(folder / "corpus.jsonl", Document))
+    documents = {one.id: one for _, one in once(rows(folder / "corpus.jsonl", Document))}
     if not documents:
         raise BadSet(f"{folder / 'corpus.jsonl'}: no document")
-    questions = {one.id: one.text for one in _by_id(rows(folder / "queries.jsonl", Asked)).values()}
+    questions = {one.id: one.text for _, one in once(rows(folder / "queries.jsonl", Asked))}
     judged = _judgements(folder / "qrels", split, documents.keys(), questions.keys())
     asked = {one: questions[one] for one in judged}
     return Ranking(folder.resolve().name, list(documents.values()), asked, judged)
@@ -127,10 +127,8 @@ def read_spans(folder: Path) -> Spans:
     texts = {path.stem: _markdown(path) for path in sorted((folder / "corpora").glob("*.md"))}
     if not texts:
         raise BadSet(f"{folder / 'corpora'}: no text (*.md)")
-    questions: dict[str, Spanning] = {}
-    for place, question in rows(folder / "questions.jsonl", Spanning):
-        if question.id in questions:
-            raise BadSet(f"{place}: a second question {question.id!r}")
+    questions: list[Spanning] = []
+    for place, question in once(rows(folder / "questions.jsonl", Spanning), "question"):
         if question.corpus_id not in texts:
             raise BadSet(f"{place}: no text {question.corpus_id!r} in corpora")
         text = texts[question.corpus_id].text
@@ -139,20 +137,21 @@ def read_spans(folder: Path) -> Spans:
                 raise BadSet(f"{place}: the span {one.start_index}-{one.end_index} is not in the text")
             if one.content and text[one.start_index : one.end_index] != one.content:
                 raise BadSet(f"{place}: the text at {one.start_index} is not the span's content")
-        questions[question.id] = question
+        questions.append(question)
     if not questions:
         raise BadSet(f"{folder / 'questions.jsonl'}: no question")
-    return Spans(folder.resolve().name, texts, list(questions.values()))
+    return Spans(folder.resolve().name, texts, questions)
 
 
-def _by_id(found: Iterable[tuple[str, T]]) -> dict[str, T]:
-    kept: dict[str, T] = {}
+def once(found: Iterable[tuple[str, T]], what: str = "one with the id") -> Iterator[tuple[str, T]]:
+    """The same rows. Raises BadSet at an `id` that was there before; `what` names such a row."""
+    seen: set[str] = set()
     for place, one in found:
         key: str = one.id  # type: ignore[attr-defined]
-        if key in kept:
-            raise BadSet(f"{place}: a second one with the id {key!r}")
-        kept[key] = one
-    return kept
+        if key in seen:
+            raise BadSet(f"{place}: a second {what} {key!r}")
+        seen.add(key)
+        yield place, one
 
 
 def _judgements(

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from business_api.citations import Citing, Support
+from business_api.assistants import Support
+from business_api.citations import Citing
 from tests.fakes import passage
 
 PORTS = passage("# Ports\n\nThe LLM server listens on 127.0.0.1:8001 by default. Set a port to change it.\n")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from business_api.citations import Citing, Support
+from business_api.assistants import Support
+from business_api.citations import Citing
 from business_api.passages import Candidate, Chunk, Passage
 from business_api.sifting import joined
 

@@ -5,7 +5,8 @@ import random
 import pytest
 from qdrant_client import QdrantClient, models
 
-from business_api.fusion import BM25_UNIT, Fusion, fuse
+from business_api.assistants import Fusion
+from business_api.fusion import BM25_UNIT, fuse
 from business_api.passages import Candidate, Passage
 from tests.fakes import passage
 

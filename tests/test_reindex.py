@@ -18,7 +18,9 @@ from business_api.vector_store import Catalogue, Generations, StoreLocked
 from tests.places import Open, chunk, embedded, points
 from tests.qdrant_places import in_memory
 from tests.samples.embedder import SampleEmbedder
-from tests.vector_store_fixtures import IN_RAM, found
+from tests.vector_store_fixtures import IN_RAM, found, store
+
+__all__ = ["store"]  # a fixture
 
 
 @pytest.fixture(params=[embedded, in_memory])
@@ -26,13 +28,6 @@ async def open_(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
     with TemporaryDirectory(dir=IN_RAM) as folder:
         async with request.param(Path(folder)) as place:
             yield place
-
-
-@pytest.fixture
-async def store(open_: Open) -> AsyncIterator[Generations]:
-    opened = await open_()
-    yield opened
-    await opened.aclose()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Each stage of retrieval: what it adds, and that what it leaves out is said."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,21 +12,10 @@ from business_api.retrieval import Retriever
 from business_api.vector_store import Generations
 from tests.fake_reranker import FakeReranker
 from tests.fakes import LetterEmbedder
-from tests.places import chunk, embedded, ingest, points
+from tests.places import chunk, ingest, points
+from tests.test_retrieval import DOCUMENTS, store
 
-DOCUMENTS = {
-    "port.md": "The LLM server listens on port 8001.",
-    "codes.md": "E-4711 says that the queue is full.",
-    "fruit.md": "Bananas are yellow.",
-}
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Generations]:
-    async with embedded(tmp_path) as open_:
-        opened = await open_()
-        yield opened
-        await opened.aclose()
+__all__ = ["store"]  # a fixture
 
 
 async def retrieve(
