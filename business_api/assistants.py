@@ -34,7 +34,7 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     narrow_by: tuple[Literal["documents", "language", "tags", "date"], ...] = ()
     # retrieval
     passages: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 4
-    candidates: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 40
+    candidates: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 20
     fusion: Fusion = "sum"
     dense_weight: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 1.0
     bm25_weight: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 1.0

@@ -3,10 +3,11 @@
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from business_api.errors import InvalidRequest
 from business_api.exchange import Message
-from business_api.passages import Narrowing
+from business_api.passages import LANGUAGE_TAG, Narrowing, primary_language
 
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
@@ -26,7 +27,7 @@ class Filter(Narrowing, frozen=True):
     """A narrowing as a caller sends it. What is empty is refused: it might mean all documents, or none."""
 
     documents: Texts = ()
-    language: Text | None = None
+    language: Annotated[str, msgspec.Meta(pattern=LANGUAGE_TAG)] | None = None
     tags: Texts = ()
 
 
@@ -39,7 +40,10 @@ class TandemFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def narrowing(self) -> Narrowing | None:
         """The filter in our words."""
-        return self.filter and msgspec.convert(self.filter, Narrowing, from_attributes=True)
+        if self.filter is None:
+            return None
+        asked = msgspec.convert(self.filter, Narrowing, from_attributes=True)
+        return replace(asked, language=primary_language(asked.language) if asked.language else None)
 
 
 class Part(msgspec.Struct):

@@ -31,40 +31,50 @@ def fuse(
     A list of fewer than `candidates` holds all that its search can find.
     """
     unit = BM25_UNIT if fusion == "sum" else 1.0
-    chunks: dict[str, Chunk] = {}
-    scores: dict[str, float] = {}
-    for lists, weight in ((dense, weights[0]), (bm25, weights[1] * unit)):
+    tallies: dict[str, _Tally] = {}
+    for lists, weight, worded in ((dense, weights[0], False), (bm25, weights[1] * unit, True)):
         for found in lists:
-            for passage, score in zip(found, _points(found, fusion, weight, candidates), strict=True):
-                chunks.setdefault(passage.chunk.id, passage.chunk)
-                scores[passage.chunk.id] = scores.get(passage.chunk.id, 0.0) + score
-    near, worded = _places(dense), _places(bm25)
-    fused = [
-        Candidate(
-            chunk=chunk,
-            dense_rank=near.get(key, _NOWHERE)[0],
-            dense_score=near.get(key, _NOWHERE)[1],
-            bm25_rank=worded.get(key, _NOWHERE)[0],
-            bm25_score=worded.get(key, _NOWHERE)[1],
-            score=scores[key],
+            scores = _points(found, fusion, weight, candidates)
+            for rank, (passage, score) in enumerate(zip(found, scores, strict=True), 1):
+                tally = tallies.get(passage.chunk.id)
+                if tally is None:
+                    tally = tallies[passage.chunk.id] = _Tally(passage.chunk)
+                tally.add(score, rank, passage.score, worded=worded)
+    order = sorted((-round(tally.score, 6), key) for key, tally in tallies.items())
+    return [tallies[key].candidate() for _, key in order]
+
+
+class _Tally:
+    """What is found of one chunk; its rank and score in each search are those where it stands best."""
+
+    __slots__ = ("bm25", "chunk", "dense", "score")
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk, self.score = chunk, 0.0
+        self.dense = self.bm25 = _NOWHERE
+
+    def add(self, score: float, rank: int, found: float, *, worded: bool) -> None:
+        self.score += score
+        before = (self.bm25 if worded else self.dense)[0]
+        if before is not None and before <= rank:
+            return
+        if worded:
+            self.bm25 = (rank, found)
+        else:
+            self.dense = (rank, found)
+
+    def candidate(self) -> Candidate:
+        return Candidate(
+            chunk=self.chunk,
+            dense_rank=self.dense[0],
+            dense_score=self.dense[1],
+            bm25_rank=self.bm25[0],
+            bm25_score=self.bm25[1],
+            score=self.score,
         )
-        for key, chunk in chunks.items()
-    ]
-    return sorted(fused, key=lambda one: (-round(one.score, 6), one.chunk.id))
 
 
-_NOWHERE = (None, None)
-
-
-def _places(lists: Sequence[List]) -> dict[str, tuple[int, float]]:
-    """Rank from 1 and score of each chunk, in the list where it stands best."""
-    places: dict[str, tuple[int, float]] = {}
-    for found in lists:
-        for rank, passage in enumerate(found, 1):
-            before = places.get(passage.chunk.id)
-            if before is None or rank < before[0]:
-                places[passage.chunk.id] = (rank, passage.score)
-    return places
+_NOWHERE: tuple[int | None, float | None] = (None, None)
 
 
 def _points(found: List, fusion: Fusion, weight: float, candidates: int) -> list[float]:

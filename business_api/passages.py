@@ -1,11 +1,14 @@
 """What retrieval is asked and what it finds: queries, chunks, candidates, passages."""
 
 import datetime
+import re
 
 import msgspec
 
+LANGUAGE_TAG = r"^([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]+)*$"
 
-class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A stored piece of a document: `document_text[start:end] == text`, offsets in characters.
 
     `document` is the document's stable id (its path relative to the ingested folder), `heading` the path of
@@ -28,6 +31,12 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True):
     language: str | None = None
     date: datetime.date | None = None
     tags: tuple[str, ...] = ()
+
+
+def primary_language(tag: str) -> str | None:
+    """`en` of `en`, `EN-GB` or `en_US`: what documents are kept by. None for what is no tag of a language."""
+    found = re.fullmatch(LANGUAGE_TAG, tag)
+    return found[1].lower() if found else None
 
 
 class Narrowing(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -62,7 +71,7 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.texts[0]
 
 
-class Passage(msgspec.Struct, frozen=True):
+class Passage(msgspec.Struct, frozen=True, gc=False):
     """A chunk as one question found it; `score` is comparable only within one answer.
 
     `seams` are places in the chunk's text at which chunks were joined: what lies there is not the document's.
@@ -73,7 +82,7 @@ class Passage(msgspec.Struct, frozen=True):
     seams: tuple[int, ...] = ()
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A chunk that a search brought, with its place in each stage. Ranks count from 1; None: not found there.
 
     `dense_score` is a cosine, `bm25_score` a BM25 sum, `score` the fusion's, `rerank_score` the reranker's.

@@ -112,6 +112,15 @@ async def test_a_filter_narrows_the_search_and_is_recorded(tmp_path: Path, path:
     assert answered["tandem"]["explain"]["query"]["filter"] == wished
 
 
+async def test_a_filter_names_a_language_as_the_documents_do(tmp_path: Path) -> None:
+    with running_stack(tmp_path, shelf=shelf()) as stack:
+        await post(stack, "/v1/chat/completions", tandem={"filter": {"language": "EN-gb"}})
+        odd = {"filter": {"language": "plain English"}}
+        status, refused = await asked(stack, "/v1/chat/completions", tandem=odd)
+    assert stack.shelf.queries[0].narrowing == Narrowing(language="en")
+    assert (status, refused["error"]["param"]) == (400, "tandem.filter.language")
+
+
 @PATHS
 async def test_an_abstention_shows_the_nearest_passages_and_never_reaches_the_model(
     tmp_path: Path, path: str

@@ -1,12 +1,14 @@
 """What is true of a Qdrant server only: it may be away, slow or strange; and both engines agree."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from qdrant_client import AsyncQdrantClient
 
 from business_api.errors import RetrievalUnavailable
+from business_api.passages import Passage
 from business_api.settings import Settings, StoreSettings
 from business_api.vector_store import Generations, VectorStore, Wording, open_store
 from tests.fakes import LetterEmbedder, serving
@@ -70,6 +72,14 @@ async def test_a_collection_that_vanished_is_unavailable_and_then_looked_for_aga
         await store.aclose()
 
 
+EIGHT_BITS = 3e-3
+"""By so much a cosine of the embedded engine may differ: it keeps eight bits a component, the other all."""
+
+
+def clearly_in(found: Sequence[Passage]) -> set[str]:
+    return {one.chunk.id for one in found if one.score > found[-1].score + 2 * EIGHT_BITS}
+
+
 async def test_both_engines_find_the_same_passages_with_the_same_scores(tmp_path: Path) -> None:
     dice = random.Random(7)
     words = [f"{dice.choice('bcdfgm')}{dice.choice('aeiou')}{dice.choice('lnrst')}{i}" for i in range(150)]
@@ -92,9 +102,9 @@ async def test_both_engines_find_the_same_passages_with_the_same_scores(tmp_path
             assert len(edge.bm25) == len(oracle.bm25) == 2
             for ours, theirs in zip([*edge.dense, *edge.bm25], [*oracle.dense, *oracle.bm25], strict=True):
                 assert ours
-                expected = pytest.approx([p.score for p in theirs], abs=1e-3)  # half precision and single
-                assert [p.score for p in ours] == expected
-                assert {p.chunk.id for p in ours} == {p.chunk.id for p in theirs}
+                assert [p.score for p in ours] == pytest.approx([p.score for p in theirs], abs=EIGHT_BITS)
+                assert clearly_in(ours) <= {p.chunk.id for p in theirs}
+                assert clearly_in(theirs) <= {p.chunk.id for p in ours}
             assert edge.index.endswith("@1")
         for store in stores:
             await store.aclose()

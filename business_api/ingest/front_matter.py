@@ -5,25 +5,24 @@ other type and no object, so `no` stays Norwegian. What is missing, odd or not u
 """
 
 import datetime
-import re
 
 import yaml
 
 from business_api.ingest.outline import FRONT_MATTER
-from business_api.passages import About
+from business_api.passages import About, primary_language
 
 LONGEST = 8000
 """Characters of a front matter that is read; a longer one is only text."""
 
-_LANGUAGE = re.compile(r"([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]+)*")
 _TAGS, _TAG_CHARACTERS = 64, 100
 
 
 def about(text: str) -> About:
     """Read `lang` or `language`, `tags` (a list, or a text with commas) and `date` of a Markdown text."""
     fields = _fields(text)
+    language = fields.get("lang") or fields.get("language")
     return About(
-        language=_language(fields.get("lang") or fields.get("language")),
+        language=primary_language(language.strip()) if isinstance(language, str) else None,
         date=_date(fields.get("date")),
         tags=_tags(fields.get("tags")),
     )
@@ -40,12 +39,6 @@ def _fields(text: str) -> dict[object, object]:
     except (yaml.YAMLError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
-
-
-def _language(said: object) -> str | None:
-    """`en` of `en`, `EN-GB` or `en_US`."""
-    found = _LANGUAGE.fullmatch(said.strip()) if isinstance(said, str) else None
-    return found[1].lower() if found else None
 
 
 def _date(said: object) -> datetime.date | None:

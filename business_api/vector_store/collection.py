@@ -74,7 +74,7 @@ class NewPoint(msgspec.Struct, frozen=True):
     bm25: Sparse | None = None
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A point as it was read; `id` is the UUID, or its number. The payload is empty when not asked for."""
 
     id: str | int

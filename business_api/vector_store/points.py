@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from business_api.passages import About, Chunk, Narrowing, Passage
@@ -117,9 +118,9 @@ def visible_chunks(rows: Iterable[Row], tenant: str, generation: int) -> dict[st
 
 def passages_of(rows: Sequence[Row], chunks: Mapping[str | int, Chunk], limit: int) -> tuple[Passage, ...]:
     """The `limit` best of those whose chunk is there, equal ones by chunk id."""
-    found = [Passage(chunks[row.id], row.score) for row in rows if row.id in chunks]
-    found.sort(key=lambda passage: (-round(passage.score, 6), passage.chunk.id))
-    return tuple(found[:limit])
+    found = [(-round(row.score, 6), chunks[row.id].id, row) for row in rows if row.id in chunks]
+    found.sort(key=itemgetter(0, 1))
+    return tuple([Passage(chunks[row.id], row.score) for _, _, row in found[:limit]])
 
 
 def _chunk(kept: Mapping[str, Any], tenant: str) -> Chunk:

@@ -1,6 +1,5 @@
 """One search of one generation in one version: which points, and which chunks they are."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
@@ -22,7 +21,7 @@ SPARE = 8
 """Hits fetched beyond the limit, so that the order of equal scores is ours at the edge, too."""
 
 KEPT_CHUNKS = 8192
-"""Chunks that are kept in memory: at most about 30 MB."""
+"""Chunks that are kept in memory, at most about 30 MB; beyond, all are forgotten and read again."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -38,7 +37,7 @@ class Searcher:
     """Searches; keeps the chunks that were read last, since reading a payload costs more than finding it."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str, str | int], Chunk] = OrderedDict()
+        self._shelves: dict[tuple[str, str], dict[str | int, Chunk]] = {}
 
     async def search(self, points: Collection, tenant: str, asked: Asked) -> Hits:
         """What is found in the generation that the record names now."""
@@ -80,20 +79,14 @@ class Searcher:
         self, points: Collection, tenant: str, generation: int, lists: Sequence[Sequence[Row]]
     ) -> dict[str | int, Chunk]:
         """The chunks that are visible in this generation, kept from before or read now."""
-        index = f"{points.name}@{generation}"
+        shelf = self._shelves.setdefault((tenant, f"{points.name}@{generation}"), {})
         wanted = {row.id for rows in lists for row in rows}
-        chunks: dict[str | int, Chunk] = {}
-        for point in wanted:
-            if (kept := self._kept.get((tenant, index, point))) is not None:
-                self._kept.move_to_end((tenant, index, point))
-                chunks[point] = kept
-        missing = list(wanted - chunks.keys())
+        missing = wanted - shelf.keys()
         if missing:
-            read = visible_chunks(await points.fetch(missing, FIELDS), tenant, generation)
-            chunks |= read
-            self._kept |= {(tenant, index, point): chunk for point, chunk in read.items()}
-            while len(self._kept) > KEPT_CHUNKS:
-                self._kept.popitem(last=False)
+            shelf |= visible_chunks(await points.fetch(list(missing), FIELDS), tenant, generation)
+        chunks = {point: shelf[point] for point in wanted if point in shelf}
+        if sum(map(len, self._shelves.values())) > KEPT_CHUNKS:
+            self._shelves.clear()
         return chunks
 
 
