@@ -73,11 +73,11 @@ class Business:
             yield server, seconds
 
 
-def alive(server: Server, log: Path) -> bool:
-    """Whether /healthz is 200. Raises RuntimeError with the log's end if the process has ended."""
+def alive(server: Server, log: Path, path: str = "/healthz") -> bool:
+    """Whether a GET of `path` is 200. Raises RuntimeError with the log's end if the process has ended."""
     if not server.process.is_running() or server.process.status() == "zombie":
-        raise RuntimeError(f"the business API did not start:\n{log.read_text()[-2000:]}")
-    return status_of(server.url, "/healthz") == 200
+        raise RuntimeError(f"the server did not start:\n{log.read_text()[-2000:]}")
+    return status_of(server.url, path) == 200
 
 
 def emptied(folder: Path) -> Path:
