@@ -67,7 +67,7 @@ def _answering(
     command: list[str], port: int, env: Mapping[str, str], log: Path, path: str
 ) -> Iterator[Server]:
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
-    with listening(command, f"http://127.0.0.1:{port}", kept | env, log) as server:
+    with listening(command, f"http://127.0.0.1:{port}", {**kept, **env}, log) as server:
         waited_for(lambda: alive(server, log, path), START_SECONDS, step=0.1)
         for _ in range(WARM):
             listen(server.url, "/v1/chat/completions", QUESTION)
