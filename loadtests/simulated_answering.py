@@ -1,6 +1,6 @@
 """One answer on its way to one caller: frames or one JSON document, and what goes wrong with it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from loadtests.simulated_batching import Generation
@@ -10,12 +10,13 @@ from loadtests.simulated_wire import (
     DONE,
     Answer,
     chunk_head,
-    delta_frame,
     document,
     error_payload,
     framed,
+    last_frame,
     role_frame,
     stream_head,
+    text_frame,
     usage_frame,
     usage_of,
     whole_body,
@@ -41,7 +42,7 @@ class Form:
 class Answering(Generation):
     """A generation with somebody listening.
 
-    `arrived`, `admitted` and `first` are times of the clock. `ended` says how it ended: a finish_reason, or
+    `arrived`, `started` and `first` are times of the clock. `ended` says how it ended: a finish_reason, or
     `error` when the caller got no whole answer.
     """
 
@@ -50,18 +51,20 @@ class Answering(Generation):
     form: Form
     fault: Fault | None
     arrived: float
-    admitted: float = 0.0
+    started: float = 0.0
     first: float = 0.0
     ended: str = ""
     _told: int = 0
     _head: bytes = b""
-    _breaks_at: int = field(default=NEVER, init=False)
+    _breaks_at: int = NEVER
+    _plain_until: int = 0
 
     def begin(self) -> None:
         """Send the status: a stream is 200 before the first token is made."""
         if self.fault is not None:
             self._breaks_at = self.fault.after + 1
         if self.form.streamed:
+            self._plain_until = min(self.most, self._breaks_at) if self.form.interval == 1 else 0
             self._head = chunk_head(self.form.request_id, self.form.model)
             self.connection.write(stream_head(self.form.request_id))
 
@@ -70,12 +73,15 @@ class Answering(Generation):
         said = self.said
         if self.gone or self.ended:
             return
-        if said >= self._breaks_at:
+        if 1 < said < self._plain_until:  # nearly always
+            self._told = said
+            self.connection.write(text_frame(self._head, self.answer.tokens[said - 1]))
+        elif said >= self._breaks_at:
             self._break()
         elif said >= self.most:
             self._finish(self.answer.finish_reason, self.said)
         elif self.form.streamed and (said == 1 or said - self._told >= self.form.interval):
-            self.connection.write(self._opening() + delta_frame(self._head, self._untold(said)))
+            self.connection.write(self._opening() + text_frame(self._head, self._untold(said)))
 
     def _opening(self) -> bytes:
         return b"" if self._told else role_frame(self._head)
@@ -92,7 +98,7 @@ class Answering(Generation):
         """The end, in good order; or with a piece of the JSON missing."""
         self.ended = reason
         if self.form.streamed:
-            last = self._opening() + delta_frame(self._head, self._untold(said), reason)
+            last = self._opening() + last_frame(self._head, self._untold(said), reason)
             if garbled:
                 last = framed(self._head + b'{"index":0,"delta":{"cont') + last
             usage = usage_frame(self._head, self._usage(said)) if self.form.counted else b""

@@ -55,8 +55,13 @@ class Generation:
     uncomputed: int = 0
     cached: int = 0
     said: int = 0
-    held: int = 0
+    admitted: bool = False
     gone: bool = False
+
+    @property
+    def held(self) -> int:
+        """Tokens of it that are in the cache, or have their place there."""
+        return self.prompt + self.said if self.admitted else 0
 
     @property
     def over(self) -> bool:
@@ -110,6 +115,7 @@ class Batching:
         self.running = 0
         self.kv_used = 0
         self.preemptions = 0
+        self._some_left = False
         self._prefixes = PrefixCache(preset.kv_tokens // BLOCK_TOKENS if preset.prefix_caching else 0)
 
     @property
@@ -126,15 +132,17 @@ class Batching:
         if generation.gone or generation.over:
             return
         generation.gone = True
-        if generation.held:
+        if generation.admitted:
             self._free(generation)
         else:
             self.waiting.remove(generation)
 
     def step(self) -> Step | None:
         """The next pass, already taken: those it speaks for have said a token more. None: nothing to do."""
-        self.decoding = [one for one in self.decoding if not one.gone and not one.over]
-        self.prefilling = [one for one in self.prefilling if not one.gone]
+        if self._some_left:
+            self.decoding = [one for one in self.decoding if one.admitted]
+            self.prefilling = [one for one in self.prefilling if one.admitted]
+            self._some_left = False
         self._make_room()
         speakers = self.decoding
         budget = max(0, self.preset.max_batched_tokens - len(speakers))
@@ -147,12 +155,11 @@ class Batching:
         if not speakers and budget == left and not admitted:
             return None
         self.decoding = [*speakers, *prefilled]
+        self.kv_used += len(self.decoding)
         for one in self.decoding:
             one.said += 1
-            one.held += 1
-            if one.over:
+            if one.said >= one.most:
                 self._free(one)
-        self.kv_used += len(self.decoding)
         seconds = self._seconds(len(speakers), budget - left)
         return Step(seconds, self.decoding, admitted, len(self.decoding) + budget - left)
 
@@ -184,7 +191,7 @@ class Batching:
         # the last prompt token is always computed: it yields the first token of the answer
         generation.cached = min(self._prefixes.found(generation.blocks), generation.prompt - 1)
         generation.uncomputed = tokens - generation.cached
-        generation.held = tokens
+        generation.admitted = True
         self.kv_used += tokens
         self.running += 1
         self.prefilling.append(generation)
@@ -201,4 +208,5 @@ class Batching:
     def _free(self, generation: Generation) -> None:
         self.kv_used -= generation.held
         self.running -= 1
-        generation.held = 0
+        generation.admitted = False
+        self._some_left = True

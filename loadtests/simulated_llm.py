@@ -112,21 +112,29 @@ def _follow_parent(server: Replica) -> None:
 
 
 def main() -> None:
-    """Serve here, or start the replicas and wait for SIGTERM."""
+    """Serve here; or start replicas, hand SIGTERM on to them and wait for their end."""
     given = options(sys.argv[1:])
     if given.replicas == 1:
         import uvloop
 
         uvloop.run(serve(given))
         return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    rest = [word for word in sys.argv[1:] if word != "--with-parent"]
-    place = rest.index("--replicas")
-    del rest[place : place + 2]
-    with replicas(given.replicas, *rest) as servers, contextlib.suppress(KeyboardInterrupt):
-        for server in servers:
-            print(server.url, flush=True)
-        signal.pause()
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for number in range(given.replicas):
+            port = str(given.port + number if given.port else 0)
+            arguments = (*sys.argv[1:], "--replicas", "1", "--port", port)
+            servers.append(stack.enter_context(_replica(arguments)))
+            print(servers[-1].url, flush=True)
+
+        def drain(*_: object) -> None:
+            for server in servers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    server.process.terminate()
+
+        signal.signal(signal.SIGTERM, drain)
+        signal.signal(signal.SIGINT, drain)
+        psutil.wait_procs([server.process for server in servers])
 
 
 if __name__ == "__main__":

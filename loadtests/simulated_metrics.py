@@ -104,9 +104,12 @@ class Meters:
         """Note a time under vLLM's name, without its prefix and unit."""
         self.histograms[f"vllm:{name}_seconds"].observe(seconds)
 
-    def stepped(self, step: Step, late: float, since_last: float) -> None:
-        """A step has ended, so many seconds after the one before; 0 if that was not just before."""
-        counts, firsts = self.counts, sum(one.said == 1 for one in step.speakers)
+    def stepped(self, step: Step, late: float, since_last: float, firsts: int) -> None:
+        """A step has ended, `since_last` seconds after the one before (0 if none was just before).
+
+        For `firsts` of its tokens there was none before them.
+        """
+        counts = self.counts
         counts.steps += 1
         counts.late_steps += self.lateness.note(late, step.seconds)
         counts.generated_tokens += len(step.speakers)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from loadtests.simulated_answering import Answering
 from loadtests.simulated_batching import Batching, Preset, Step
@@ -58,33 +59,36 @@ class Stepping:
         if step is None:
             self._timer = None
             return
-        for one in step.admitted:
-            self._admitted(one, start)
+        for one in cast(list[Answering], step.admitted):
+            self._started(one, start)
         due = start + step.seconds * self.slow
         wait = max(0.0, due - self._clock())
         self._timer = asyncio.get_running_loop().call_later(wait, self._end, step, due)
 
-    def _admitted(self, one: object, now: float) -> None:
-        assert isinstance(one, Answering)
-        if not one.admitted:
-            one.admitted = now
+    def _started(self, one: Answering, now: float) -> None:
+        if not one.started:
+            one.started = now
             self.meters.counts.cached_tokens += one.cached
             self.meters.observe("request_queue_time", max(0.0, now - one.arrived))
 
     def _end(self, step: Step, due: float) -> None:
         now = self._clock()
-        self.meters.stepped(step, now - due, now - self._last if self._last else 0.0)
-        self._last = now
-        for one in step.speakers:
-            assert isinstance(one, Answering)
+        firsts = 0
+        for one in cast(list[Answering], step.speakers):
             if not one.first:
-                one.first = now
-                self.meters.observe("time_to_first_token", now - one.arrived)
-                self.meters.observe("request_prefill_time", now - one.admitted)
+                firsts += 1
+                self._begun(one, now)
             one.speak()
             if one.ended:
                 self._over(one)
+        self.meters.stepped(step, now - due, now - self._last if self._last else 0.0, firsts)
+        self._last = now
         self._begin(now if now - due > STALL_SECONDS else due)
+
+    def _begun(self, one: Answering, now: float) -> None:
+        one.first = now
+        self.meters.observe("time_to_first_token", now - one.arrived)
+        self.meters.observe("request_prefill_time", now - one.started)
 
     def _over(self, answering: Answering) -> None:
         """It is answered, or given up."""

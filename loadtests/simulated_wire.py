@@ -9,6 +9,7 @@ import itertools
 import random
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -72,7 +73,7 @@ class Asked(msgspec.Struct, frozen=True):
 class Answer:
     """Tokens to say, and why it ends. `foreign`: what was to be continued is not what was said before."""
 
-    tokens: list[str]
+    tokens: tuple[str, ...]
     finish_reason: str
     foreign: bool = False
 
@@ -102,13 +103,14 @@ def blocks_of(text: str) -> tuple[int, ...]:
     return tuple(itertools.accumulate(pieces, lambda before, piece: hash((before, piece)), initial=0))[1:]
 
 
-def spoken(seed: int, number: int) -> list[str]:
+@lru_cache(512)
+def spoken(seed: int, number: int) -> tuple[str, ...]:
     """The first tokens of the endless answer that belongs to a seed."""
     words = random.Random(seed).choices(WORDS, k=number)
-    return [
+    return tuple(
         f" {place}" if place % NUMBERED == 0 else f" {word}" if place > 1 else word.capitalize()
         for place, word in enumerate(words, start=1)
-    ]
+    )
 
 
 def answered(asked: Asked, mean_tokens: int, room: int) -> Answer:
@@ -125,7 +127,7 @@ def answered(asked: Asked, mean_tokens: int, room: int) -> Answer:
     left = most if asked.ignore_eos else max(0, natural - (len(whole) - len(rest)))
     if left >= most:
         return Answer(rest[:most], "length")
-    return Answer([*rest[:left], END], "stop")
+    return Answer((*rest[:left], END), "stop")
 
 
 def _seed(messages: list[dict[str, Any]]) -> int:
@@ -133,7 +135,7 @@ def _seed(messages: list[dict[str, Any]]) -> int:
     return int.from_bytes(hashlib.blake2b(told, digest_size=6).digest())
 
 
-def _after(tokens: list[str], said: str) -> list[str] | None:
+def _after(tokens: tuple[str, ...], said: str) -> tuple[str, ...] | None:
     """The tokens behind what was said, the first perhaps only in part; None: it does not begin so."""
     reached = 0
     for place, token in enumerate(tokens):
@@ -144,7 +146,7 @@ def _after(tokens: list[str], said: str) -> list[str] | None:
             return None
         reached += len(piece)
         if len(piece) < len(token):
-            return [token[len(piece) :], *tokens[place + 1 :]]
+            return (token[len(piece) :], *tokens[place + 1 :])
     return None
 
 
@@ -167,11 +169,22 @@ def framed(payload: bytes) -> bytes:
     return b"%x\r\n%b\n\n\r\n" % (len(payload) + 2, payload)
 
 
-def delta_frame(head: bytes, text: str, finish: str | None = None) -> bytes:
-    """A frame with text, or the last one."""
-    ending = b"null" if finish is None else b'"%b"' % finish.encode()
-    tail = b'{"index":0,"delta":{"content":%b},"logprobs":null,"finish_reason":%b}]}'
-    return framed(head + tail % (msgspec.json.encode(text), ending))
+@lru_cache(4096)
+def _tail(text: str) -> bytes:
+    tail = b'{"index":0,"delta":{"content":%b},"logprobs":null,"finish_reason":null}]}\n\n\r\n'
+    return tail % msgspec.json.encode(text)
+
+
+def text_frame(head: bytes, text: str) -> bytes:
+    """A frame with text, as one piece of a chunked body. Written once a token for each stream: cached."""
+    tail = _tail(text)
+    return b"%x\r\n%b%b" % (len(head) + len(tail) - 2, head, tail)
+
+
+def last_frame(head: bytes, text: str, finish: str) -> bytes:
+    """The frame that says why the answer ends."""
+    tail = b'{"index":0,"delta":{"content":%b},"logprobs":null,"finish_reason":"%b"}]}'
+    return framed(head + tail % (msgspec.json.encode(text), finish.encode()))
 
 
 def role_frame(head: bytes) -> bytes:

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,7 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from loadtests.running import Server, fetched
+from loadtests.running import ROOT, Server, fetched, waited_for
+from loadtests.simulated_faults import Order
 from loadtests.simulated_llm import replicas, simulated
 from tests.fakes import eventually
 from tests.simulated_asking import (
@@ -210,6 +214,24 @@ def test_replicas_are_processes_that_can_be_stopped_and_killed_one_by_one() -> N
             status(first, timeout=10)
         second.process.send_signal(signal.SIGTERM)
         assert second.process.wait(10) in (0, None)
+
+
+def test_the_command_starts_replicas_prints_their_urls_and_drains_them_at_sigterm() -> None:
+    command = [sys.executable, "-m", "loadtests.simulated_llm", "--preset", "quick", "--replicas", "2"]
+    with subprocess.Popen([*command, "--shutdown-timeout", "5"], stdout=subprocess.PIPE, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        urls = [parent.stdout.readline().strip().decode() for _ in range(2)]
+        slow = msgspec.json.encode(Order(slow=10))
+        assert fetched("POST", urls[0], "/control", slow)[0] == 200
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(fetched, "POST", urls[0], "/v1/chat/completions", msgspec.json.encode(ASKED))
+            waited_for(lambda: json.loads(fetched("GET", urls[0], "/control")[1])["unfinished"] == 1)
+            parent.terminate()
+            assert asked.result()[0] == 200
+        assert parent.wait(10) == 0
+        for url in urls:
+            with pytest.raises(ConnectionError):
+                fetched("GET", url, "/health")
 
 
 def told(server: Server) -> Any:
