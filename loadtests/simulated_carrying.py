@@ -57,14 +57,15 @@ def opened(server: Server, streams: int, tokens: int) -> list[socket.socket]:
 
 
 def drained(sockets: list[socket.socket], seconds: float) -> None:
-    """Read whatever comes."""
+    """Read whatever comes, twenty times a second: callers that wake for each frame take the server's time."""
     poll = select.epoll()
     by_number = {one.fileno(): one for one in sockets}
     for number in by_number:
         poll.register(number, select.EPOLLIN | select.EPOLLET)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for number, _ in poll.poll(0.1):
+        time.sleep(0.05)
+        for number, _ in poll.poll(0):
             by_number[number].recv(65536)
     poll.close()
 
@@ -103,7 +104,7 @@ def main() -> None:
     """Climb the ladder, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--streams", type=int, nargs="+", default=[250, 500, 1000, 2000, 5000])
+    parser.add_argument("--streams", type=int, nargs="+", default=[100, 250, 500, 1000, 2000])
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--stream-interval", type=int, default=1, help="tokens to a frame")
     parser.add_argument("--replicas", type=int, default=1, help="processes that share the streams")

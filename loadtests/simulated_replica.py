@@ -84,6 +84,7 @@ class Replica:
 
     def die(self) -> None:
         """Close the port and cut every connection, as if the process were killed."""
+        self._draining = False
         self._close_port()
         for connection in list(self._peers.open):
             connection.abort()
@@ -95,6 +96,8 @@ class Replica:
         self._watch_drain()
 
     def _watch_drain(self) -> None:
+        if not self._draining:
+            return
         if self.unfinished and self._clock() < self._drain_until:
             asyncio.get_running_loop().call_later(0.01, self._watch_drain)
             return

@@ -10,6 +10,7 @@ import pytest
 
 from loadtests.simulated_faults import Act, Fault, Order
 from loadtests.simulated_llm import simulated
+from loadtests.simulated_replica import Replica
 from tests.simulated_asking import (
     ASKED,
     HELD,
@@ -219,3 +220,16 @@ async def test_a_stale_connection_ends_when_it_is_used_again(do: Act) -> None:
             await reader.readuntil(b"\r\n\r\n")
         writer.close()
         assert (await page(server, "/health"))[0] == 200
+
+
+async def test_a_server_that_was_stopped_says_that_it_was_late_and_does_not_catch_up() -> None:
+    now = [0.0]
+    server = Replica(HELD, clock=lambda: now[0])
+    await server.start()
+    async with asking(server, STREAM | {"max_tokens": 4}) as reply:
+        frames = payloads(reply)
+        await anext(frames)
+        now[0] = 100.0
+        assert [payload async for payload in frames][-1] == b"[DONE]"
+    assert (server.counts.steps, server.counts.late_steps) == (4, 1)
+    await server.aclose()
