@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 
 from loadtests.simulated_batching import presets
+from loadtests.simulated_faults import Order
 from loadtests.simulated_replica import Replica
 
 QUICK = presets()["quick"]
@@ -23,6 +24,15 @@ async def asking(
     server: Replica, body: dict[str, Any], **headers: str
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     async with aiohttp.ClientSession() as session, chat(session, server, body, **headers) as reply:
+        yield reply
+
+
+@asynccontextmanager
+async def asking_frozen(server: Replica) -> AsyncIterator[aiohttp.ClientResponse]:
+    """A stream whose status is there and whose first token is not, until the server thaws."""
+    server.obey(Order(frozen=True))
+    async with asking(server, STREAM) as reply:
+        assert reply.status == 200
         yield reply
 
 

@@ -23,6 +23,7 @@ from tests.simulated_asking import (
     QUICK,
     STREAM,
     asking,
+    asking_frozen,
     heard,
     metric,
     page,
@@ -162,8 +163,7 @@ async def test_a_common_prefix_is_computed_once() -> None:
 
 
 async def test_more_than_it_may_queue_is_refused_with_503_and_no_retry_after() -> None:
-    async with simulated(HELD, max_num_queued=1) as server, asking(server, STREAM) as running:
-        assert running.status == 200
+    async with simulated(max_num_queued=1) as server, asking_frozen(server):
         async with asking(server, ASKED) as reply:
             assert reply.status == 503
             assert "Retry-After" not in reply.headers
@@ -175,6 +175,7 @@ async def test_a_caller_who_hangs_up_frees_what_it_held() -> None:
     async with simulated(HELD) as server:
         async with asking(server, STREAM) as reply:
             await anext(payloads(reply))
+            server.obey(Order(frozen=True))
             assert await metric(server, "vllm:kv_cache_usage_perc") > 0
             reply.close()
         await eventually(lambda: server.unfinished == 0)
@@ -221,7 +222,7 @@ def test_the_command_starts_replicas_prints_their_urls_and_drains_them_at_sigter
     with subprocess.Popen([*command, "--shutdown-timeout", "5"], stdout=subprocess.PIPE, cwd=ROOT) as parent:
         assert parent.stdout is not None
         urls = [parent.stdout.readline().strip().decode() for _ in range(2)]
-        slow = msgspec.json.encode(Order(slow=10))
+        slow = msgspec.json.encode(Order(slow=20))
         assert fetched("POST", urls[0], "/control", slow)[0] == 200
         with ThreadPoolExecutor() as pool:
             asked = pool.submit(fetched, "POST", urls[0], "/v1/chat/completions", msgspec.json.encode(ASKED))
