@@ -13,24 +13,29 @@ from business_api.chatbot_api import ChatbotApi
 from business_api.errors import InvalidRequest, NotFound, ServiceError
 from business_api.exchanges_api import ExchangesApi
 from business_api.openai_api import OpenAiApi
-from business_api.ops_api import OpsApi
+from business_api.ops_api import OpsApi, Scrape
 from business_api.settings import Settings
 from business_api.wire import WEB, error_response
 from business_api.wiring import Wired, wired
 
 
-def create_app(wires: Wired | None = None, settings: Settings | None = None) -> FastAPI:
-    """The ASGI app. Without `wires` everything is opened from the settings when the app starts."""
+def create_app(
+    wires: Wired | None = None, settings: Settings | None = None, scrape: Scrape | None = None
+) -> FastAPI:
+    """The ASGI app. Without `wires` everything is opened from the settings when the app starts.
+
+    `scrape` stands in for the metrics of this process alone.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if wires is not None:
-            _mount(app, wires, settings)
+            _mount(app, wires, settings, scrape)
             yield
             return
         async with wired(settings) as opened:
-            _mount(app, opened, settings)
+            _mount(app, opened, settings, scrape)
             yield
 
     app = FastAPI(title="Tandem", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -52,12 +57,12 @@ class _Assets(StaticFiles):
         return response
 
 
-def _mount(app: FastAPI, wires: Wired, settings: Settings) -> None:
+def _mount(app: FastAPI, wires: Wired, settings: Settings, scrape: Scrape | None) -> None:
     limit = settings.guard.max_body_bytes
     app.include_router(OpenAiApi(wires.parts, wires.guard, wires.embed, wires.embedder, limit).router())
     app.include_router(ChatbotApi(wires.parts, wires.guard, wires.sink, limit).router())
     app.include_router(ExchangesApi(wires.guard, wires.sink, limit).router())
-    app.include_router(OpsApi(wires.problems, wires.metrics.registry).router())
+    app.include_router(OpsApi(wires.problems, scrape or wires.metrics.scrape).router())
 
 
 async def _service_error(request: Request, exc: Exception) -> Response:

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from business_api.eval_cli import FORWARDED, evaluate
 from business_api.index_cli import index
 from business_api.keys_cli import keys
 from business_api.settings import Settings
-from business_api.terminal import fail, read_settings, run
+from business_api.terminal import fail, mendable, read_settings, run
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +36,7 @@ Tenant = Annotated[str | None, typer.Option(help="Whose documents; default: BUSI
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; default 8000.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve; default 1.")] = None,
     print_settings: Annotated[
         bool, typer.Option(help="Show the effective settings, secrets masked.")
     ] = False,
@@ -43,10 +45,16 @@ def serve(
 
     Example: business-api serve --port 8080
     """
-    settings = read_settings(host=host, port=port)
+    read = partial(read_settings, host=host, port=port, workers=workers)
+    settings = read()
     if print_settings:
         print(settings.model_dump_json(indent=2))
         return
+    if settings.workers > 1:
+        from business_api.workers import serve_workers
+
+        with mendable():
+            raise typer.Exit(serve_workers(_listen(settings), settings, read))
     import uvloop
 
     from business_api.serving import serve_forever

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -49,6 +49,10 @@ class Metrics:
                 self._tokens.labels("completion").inc(exchange.usage.completion_tokens)
 
         return record_and_count
+
+    async def scrape(self) -> bytes:
+        """All of them in Prometheus's text format."""
+        return generate_latest(self.registry)
 
     def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
         """A gauge that is read when it is asked for."""

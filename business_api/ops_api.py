@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse
 
 Problem = Callable[[], Awaitable[str | None]]
 """Says why a part cannot work now, or None."""
+Scrape = Callable[[], Awaitable[bytes]]
+"""The metrics in Prometheus's text format."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class OpsApi:
     """`problems` maps the parts that answering needs to what says whether they work."""
 
     problems: Mapping[str, Problem]
-    registry: CollectorRegistry
+    scrape: Scrape
 
     def router(self) -> APIRouter:
         """The operators' routes; they need no key and are never limited."""
@@ -43,4 +45,4 @@ class OpsApi:
 
     async def metrics(self) -> Response:
         """Prometheus text format."""
-        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await self.scrape(), media_type=CONTENT_TYPE_LATEST)

@@ -146,6 +146,10 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=64)
+    """Processes that serve; each takes its part of the limits."""
+    stop_deadline: float = Field(20.0, gt=0)
+    """Longest time that running answers get when the service stops, in seconds."""
     var: Path = ROOT / "var"
     """Everything written at run time: models, index, spool, exchanges, keys."""
     prompts: Path = ROOT / "prompts"

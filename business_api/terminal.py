@@ -4,7 +4,8 @@ import asyncio
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -58,8 +59,15 @@ def run(
     work: Coroutine[Any, Any, Any], runner: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
 ) -> Any:
     """Run it; what an operator can mend is one line and exit code 1."""
-    try:
+    with mendable():
         return runner(work)
+
+
+@contextmanager
+def mendable() -> Iterator[None]:
+    """What an operator can mend is one line and exit code 1; what a caller sent wrongly, exit code 2."""
+    try:
+        yield
     except (ServiceError, ValueError, OSError) as exc:
         fail(str(exc), code=2 if isinstance(exc, Refused) else 1)
     except KeyboardInterrupt:
@@ -68,5 +76,10 @@ def run(
 
 def fail(message: str, *, code: int) -> NoReturn:
     """Say it on stderr and leave."""
-    print(f"business-api: {message}", file=sys.stderr)
+    say(message)
     raise typer.Exit(code)
+
+
+def say(message: str) -> None:
+    """One line to the operator, on stderr."""
+    print(f"business-api: {message}", file=sys.stderr, flush=True)
