@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ FAREWELL_SECONDS = 2.0
 """Longest time that connections stay open, each told to close with its next answer, once we stop."""
 INSIST_SECONDS = 5.0
 """Time that answers get to be recorded once they are cut off."""
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WORKER_STOPPING = (signal.SIGTERM,)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,15 @@ async def serve_forever(settings: Settings, listening: socket.socket, place: Pla
     Without a place SIGINT, SIGTERM and SIGHUP stop, and a second one insists. With one SIGTERM stops and
     SIGUSR1 insists; the others are the supervisor's.
     """
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    for number in STOPPING if place is None else WORKER_STOPPING:
+        loop.add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):  # stopped before it served
+        await _serve(settings, listening, place)
+
+
+async def _serve(settings: Settings, listening: socket.socket, place: Place | None) -> None:
     async with AsyncExitStack() as opened:
         wires = await opened.enter_async_context(wired(settings))
         wires.metrics.watch("tandem_workers", "Processes that serve", lambda: 1)
@@ -89,17 +101,12 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals ask for a stop; a second one insists. A worker hears SIGTERM from more than one side."""
-        stopping = (signal.SIGTERM,) if self._place else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         loop = asyncio.get_running_loop()
-        for number in stopping:
+        for number in WORKER_STOPPING if self._place else STOPPING:
             loop.add_signal_handler(number, self._stop)
         if self._place:
             loop.add_signal_handler(signal.SIGUSR1, self._insist)
-        try:
-            yield
-        finally:
-            for number in (*stopping, signal.SIGUSR1):
-                loop.remove_signal_handler(number)
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, then say so."""
