@@ -138,9 +138,10 @@ class Tally:
             (self.folder / self.owner).unlink(missing_ok=True)
 
     def keep(self) -> bytes:
-        """Write the counts down, where they outlive this process; what was written."""
+        """Write the counts down, where they outlive this process, if the disk takes them. Returns them."""
         written = msgspec.msgpack.encode(Kept(families_of(self.registry)))
-        _write(self.folder, self.owner, written)
+        with suppress(OSError):
+            _write(self.folder, self.owner, written)
         return written
 
     async def scrape(self) -> bytes:
@@ -175,16 +176,25 @@ class Tally:
             return lasting(_read(self.folder, owner).families)
 
 
+def written_at(folder: Path, owner: str) -> int:
+    """When a worker last wrote its counts, in ns; 0 if it did not."""
+    try:
+        return (folder / (owner + _SUFFIX)).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def fold(folder: Path, owner: str, more: Sequence[Family] = ()) -> None:
     """Add the counts of a worker that has ended, and `more`, to those of all that ended before it.
 
-    Only the supervisor may call this.
+    Only the supervisor may call this. What cannot be written stays with the worker's own file.
     """
     ended = _read(folder, _ENDED)
     families = summed([ended.families, lasting(_read(folder, owner).families), more])
-    _write(folder, _ENDED, msgspec.msgpack.encode(Kept(families, (*ended.owners, owner))))
-    for left in (folder / owner, folder / (owner + _SUFFIX)):
-        left.unlink(missing_ok=True)
+    with suppress(OSError):
+        _write(folder, _ENDED, msgspec.msgpack.encode(Kept(families, (*ended.owners, owner))))
+        for left in (folder / owner, folder / (owner + _SUFFIX)):
+            left.unlink(missing_ok=True)
 
 
 def _kept(written: bytes) -> Kept:

@@ -6,6 +6,7 @@ It runs no loop and no thread: workers are forked from it, with all modules load
 """
 
 import gc
+import math
 import os
 import selectors
 import shutil
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from business_api.metrics_merged import Family, Sample, fold
+from business_api.metrics_merged import Family, Sample, fold, written_at
 from business_api.serving import FAREWELL_SECONDS, INSIST_SECONDS
 from business_api.terminal import say
 from business_api.worker_process import Slot, Work, Worker, born
@@ -88,13 +89,18 @@ class Supervisor:
                 continue  # about to be started anyway
             slot.earlier.append(old)
             slot.worker = None
-            new = self._start(slot)
+            self._restart(slot)
+            new = slot.worker or old
             self._until(lambda new=new: new.ready or new.left)  # type: ignore[misc]
-            if self._stops or not new.ready:
-                say(f"worker {new.pid} did not start; those that run go on")
-                return
+            if self._stops or new is old or new.left:
+                break
             self._ask(old, signal.SIGTERM)
-            self._until(lambda old=old: old.code is not None)  # type: ignore[misc]
+            self._until(lambda old=old: old.code is not None, self._patience)  # type: ignore[misc]
+            if not self._stops:
+                self._ask(old, signal.SIGKILL)
+        else:
+            return
+        say("not all workers were replaced; those that run go on")
 
     def _stop(self) -> int:
         """Let all workers end; 0 if all went well."""
@@ -102,36 +108,48 @@ class Supervisor:
         if gave_up:
             say(f"gives up: {MOST_STARTS} workers in a row ended before they could serve")
         workers = [worker for slot in self._slots for worker in slot.all()]
-        asked, until = self._stops, time.monotonic() + self._patience
+        heard, until = -1, time.monotonic() + self._patience
         for slot in self._slots:
             slot.close()
-        self._ask_all(workers, signal.SIGTERM)
         while any(worker.code is None for worker in workers):
+            if self._stops > heard or time.monotonic() > until:
+                number = signal.SIGTERM if heard < 0 else signal.SIGUSR1
+                for worker in workers:
+                    self._ask(worker, signal.SIGKILL if time.monotonic() > until else number)
+                heard = self._stops
             self._turn(restart=False)
-            if self._stops > asked:
-                asked = self._stops
-                self._ask_all(workers, signal.SIGUSR1)
-            if time.monotonic() > until:
-                self._ask_all(workers, signal.SIGKILL)
         well = all(worker.code in (0, -signal.SIGTERM) for worker in workers)
         return 0 if well and not gave_up else 1
 
-    def _until(self, holds: Callable[[], bool]) -> None:
-        while not (holds() or self._stops):
+    def _until(self, holds: Callable[[], bool], seconds: float = math.inf) -> None:
+        until = time.monotonic() + seconds
+        while not (holds() or self._stops) and time.monotonic() < until:
             self._turn(restart=True)
 
     def _turn(self, *, restart: bool) -> None:
         """Wait for something to happen, a second at most, and see to it."""
-        now = time.monotonic()
+        began = time.monotonic()
         empty = [slot for slot in self._slots if slot.worker is None] if restart else []
-        for slot in [slot for slot in empty if slot.due <= now]:
-            self._start(slot)
-        pauses = [slot.due - now for slot in empty if slot.due > now]
+        for slot in [slot for slot in empty if slot.due <= began]:
+            self._restart(slot)
+        pauses = [slot.due - began for slot in empty if slot.due > began]
         for key, _ in self._selector.select(min([1.0, *pauses])):
             key.data()
+        passed = min(1.0, time.monotonic() - began)  # more than that was our own standstill
         for slot in self._slots:
             for worker in slot.all():
                 self._reap(slot, worker)
+            if slot.worker and slot.worker.hangs(written_at(self._folder, slot.worker.owner), passed):
+                say(f"worker {slot.worker.pid} hangs and is killed")
+                os.kill(slot.worker.pid, signal.SIGKILL)
+
+    def _restart(self, slot: Slot) -> None:
+        try:
+            self._start(slot)
+        except OSError as exc:
+            say(f"no worker can be started now: {exc.strerror}")
+            slot.due = time.monotonic() + LONGEST_PAUSE
+            self._step_back(slot)
 
     def _start(self, slot: Slot) -> Worker:
         if slot.listening is None:
@@ -166,8 +184,8 @@ class Supervisor:
             self._vacate(slot, worker)
 
     def _vacate(self, slot: Slot, worker: Worker) -> None:
-        slot.worker = next((one for one in slot.earlier if not one.left), None)
-        slot.earlier = [one for one in slot.earlier if one is not slot.worker] + [worker]
+        slot.earlier.append(worker)
+        self._step_back(slot)
         serving = any(one.worker and one.worker.ready for one in self._slots)
         self._failed = self._failed + 1 if not (worker.ready or serving) else 0
         if slot.worker is not None:
@@ -178,6 +196,11 @@ class Supervisor:
         slot.due = now + pause_after(slot.failures)
         if slot.due > now:
             slot.close()  # connections go to the others meanwhile
+
+    def _step_back(self, slot: Slot) -> None:
+        """The slot is that of its earlier worker again, if this still accepts connections."""
+        slot.worker = next((one for one in slot.earlier if not one.left), None)
+        slot.earlier = [one for one in slot.earlier if one is not slot.worker]
 
     def _reap(self, slot: Slot, worker: Worker) -> None:
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
@@ -192,14 +215,10 @@ class Supervisor:
             how = f"signal {-worker.code}" if worker.code < 0 else f"exit code {worker.code}"
             say(f"worker {pid} ended with {how}")
 
-    def _ask_all(self, workers: list[Worker], number: int) -> None:
-        for worker in workers:
-            if worker.code is None:
-                self._ask(worker, number)
-
     def _ask(self, worker: Worker, number: int) -> None:
-        worker.asked = True
-        os.kill(worker.pid, number)  # not reaped yet: the id is still its own
+        if worker.code is None:  # not reaped yet: the id is still its own
+            worker.asked = True
+            os.kill(worker.pid, number)
 
     def _hear_signals(self) -> None:
         for end in self._bell:

@@ -15,6 +15,8 @@ from business_api.serving import Place
 
 Work = Callable[[socket.socket, int, Place], int]
 """Serves on a socket in a place, whose number is given, until a signal comes; the exit code."""
+HUNG_SECONDS = 30.0
+"""A worker that wrote no counts for so long has a loop that stands still."""
 
 
 @dataclass
@@ -29,6 +31,14 @@ class Worker:
     left: bool = False
     asked: bool = False
     code: int | None = None
+    written: int = 0
+    silent: float = 0.0
+
+    def hangs(self, written: int, seconds: float) -> bool:
+        """Whether it hangs, as its counts were last `written` then and `seconds` passed since we looked."""
+        self.silent = self.silent + seconds if self.ready and written == self.written else 0.0
+        self.written = written
+        return self.silent > HUNG_SECONDS
 
 
 @dataclass

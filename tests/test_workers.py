@@ -1,86 +1,27 @@
 """Several workers on one port, as processes: nothing is lost when one is killed, renewed or stopped."""
 
 import asyncio
-import json
 import os
 import signal
 import sqlite3
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from business_api.settings import GuardSettings, LlmSettings, Settings
-from business_api.supervising import LONGEST_PAUSE, pause_after
-from business_api.workers import share_of
 from tests.callers import Broken, Caller, ask_once, asking
-from tests.fakes import FakeLlm, eventually, serving
-from tests.llm_fixtures import free_port
-from tests.programs import Program, run, serving_program
-
-PLAIN = "[plain]\nmax_tokens = 256\n"
-WORDS = ["word "] * 12
-ANSWER = "".join(WORDS)
-
-
-@contextmanager
-def fleet(var: Path, llm: FakeLlm | None = None, workers: int = 2, **more: str) -> Iterator[Program]:
-    """`serve --workers` before a fake LLM; all workers serve when it begins."""
-    var.mkdir(exist_ok=True)
-    (var / "assistants.toml").write_text(PLAIN)
-    own = {
-        "BUSINESS_API_ASSISTANTS": str(var / "assistants.toml"),
-        "BUSINESS_API_WORKERS": str(workers),
-        "BUSINESS_API_GUARD__REQUESTS_PER_MINUTE": "1000000",
-    }
-    with (
-        serving(llm or FakeLlm(pieces=WORDS, delay=0.01)) as url,
-        serving_program(var, f"{url}/v1", **(own | more)) as service,
-    ):
-        until(lambda: metrics(service)["tandem_workers"] == workers)
-        yield service
-
-
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.05)
-
-
-def metrics(service: Program) -> dict[str, float]:
-    """Every sample of /metrics, over a connection of its own."""
-    with urllib.request.urlopen(f"{service.url}/metrics", timeout=30) as reply:
-        lines = reply.read().decode().splitlines()
-    return {name: float(value) for name, value in (x.rsplit(" ", 1) for x in lines if x[0] != "#")}
-
-
-def pids(service: Program) -> list[int]:
-    return sorted(child.pid for child in psutil.Process(service.process.pid).children())
-
-
-def callers_of(pid: int) -> set[int]:
-    """The ports of those who have a connection to this worker."""
-    return {one.raddr.port for one in psutil.Process(pid).net_connections("tcp4") if one.raddr}
-
-
-def recorded(var: Path) -> list[str]:
-    """Ids of all exchanges in the store."""
-    store = sqlite3.connect(var / "exchanges.sqlite")
-    try:
-        return [row[0] for row in store.execute("SELECT id FROM exchanges")]
-    finally:
-        store.close()
-
-
-def exchanges_counted(service: Program) -> float:
-    return sum(value for name, value in metrics(service).items() if name.startswith("tandem_exchanges_total"))
+from tests.fakes import FakeLlm, eventually
+from tests.fleet import (
+    ANSWER,
+    PLAIN,
+    WORDS,
+    callers_of,
+    exchanges_counted,
+    fleet,
+    metrics,
+    pids,
+    recorded,
+    until,
+)
 
 
 async def test_connections_spread_over_the_workers_and_any_of_them_tells_the_counts_of_all(
@@ -224,46 +165,3 @@ def test_workers_that_cannot_start_any_more_are_given_up(tmp_path: Path) -> None
             os.kill(pid, signal.SIGKILL)
         assert service.process.wait(60) == 1
     assert "gives up: 5 workers in a row ended before they could serve" in service.log.read_text()
-
-
-@pytest.mark.parametrize(
-    ("variables", "said"),
-    [
-        ({}, "cannot share the embedded index"),
-        ({"BUSINESS_API_STORE__URL": "http://127.0.0.1:9", "BUSINESS_API_EMBEDDING__FOLDER": "none"}, "make"),
-    ],
-)
-def test_workers_that_cannot_serve_are_refused_in_one_line(
-    variables: dict[str, str], said: str, tmp_path: Path
-) -> None:
-    done = run("serve", "--workers", "2", "--port", str(free_port()), var=tmp_path, **variables)
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) <= 2
-
-
-@given(
-    workers=st.integers(1, 64),
-    in_flight=st.integers(1, 500),
-    queued=st.integers(0, 500),
-    rate=st.integers(1, 5000),
-)
-def test_the_shares_add_up_to_the_limits(workers: int, in_flight: int, queued: int, rate: int) -> None:
-    settings = Settings(
-        workers=workers,
-        llm=LlmSettings(max_in_flight=in_flight, max_queued=queued),
-        guard=GuardSettings(requests_per_minute=rate),
-    )
-    shares = [share_of(settings, number) for number in range(workers)]
-    assert sum(share.llm.max_in_flight for share in shares) == max(in_flight, workers)
-    assert sum(share.llm.max_queued for share in shares) == queued
-    assert sum(share.guard.requests_per_minute for share in shares) == max(rate, workers)
-
-
-def test_the_pauses_between_starts_grow_to_a_limit() -> None:
-    assert [pause_after(failures) for failures in range(5)] == [0.0, 0.0, 0.5, 1.0, 2.0]
-    assert pause_after(1000) == LONGEST_PAUSE
-
-
-def test_the_settings_name_the_workers() -> None:
-    assert json.loads(Settings(workers=3).model_dump_json())["workers"] == 3
