@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from business_api.serving import DRAIN_SECONDS
+from business_api.serving import FAREWELL_SECONDS, INSIST_SECONDS
 from business_api.settings import Settings
 from deploy.measure_image import left_out, locked
 from llm_server.settings import Settings as LlmSettings
@@ -180,7 +180,8 @@ def test_the_example_explains_every_variable_that_compose_reads() -> None:
 
 
 def test_a_stopped_container_is_given_longer_than_its_answers_may_take() -> None:
-    assert seconds(SERVICES["business-api"]["stop_grace_period"]) > DRAIN_SECONDS
+    longest = FAREWELL_SECONDS + Settings().stop_deadline + INSIST_SECONDS
+    assert seconds(SERVICES["business-api"]["stop_grace_period"]) > longest
     for name in ("llm-server-cpu", "llm-server-gpu"):
         assert seconds(SERVICES[name]["stop_grace_period"]) > LlmSettings().drain_seconds
     assert all("stop_grace_period" in SERVICES[name] for name in LONG_RUNNING)
