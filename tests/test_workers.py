@@ -151,6 +151,18 @@ async def test_a_second_signal_cuts_answers_off_and_records_them(tmp_path: Path)
     assert len(recorded(tmp_path)) == 6
 
 
+async def test_what_does_not_end_in_time_is_cut_off_and_recorded(tmp_path: Path) -> None:
+    endless = FakeLlm(pieces=["word "] * 10_000, delay=0.05)
+    with fleet(tmp_path, endless, BUSINESS_API_STOP_DEADLINE="0.5") as service:
+        asked = [asyncio.create_task(ask_once(service.url, 1, "")) for _ in range(6)]
+        await eventually(lambda: endless.running == 6, 30)
+        assert await asyncio.to_thread(service.stop) == 0
+        cut = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(one) for one in cut] == [Broken] * 6
+        await eventually(lambda: endless.running == 0, 30)
+    assert len(recorded(tmp_path)) == 6
+
+
 def test_workers_whose_supervisor_was_killed_end_too(tmp_path: Path) -> None:
     with fleet(tmp_path) as service:
         workers = [psutil.Process(pid) for pid in pids(service)]
