@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -63,8 +64,10 @@ async def _serve(settings: Settings, listening: socket.socket, place: Place | No
         else:
             announce(settings, listening.getsockname())
         await _Server(_config(app, settings), place, tally).serve(sockets=[listening])
-    if tally:
+    if place and tally:
         tally.keep()  # the sink is drained now
+        if os.getppid() != place.parent:  # nobody else is left to do it
+            shutil.rmtree(place.folder, ignore_errors=True)
 
 
 def announce(settings: Settings, address: tuple[Any, ...]) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
@@ -163,11 +164,12 @@ async def test_what_does_not_end_in_time_is_cut_off_and_recorded(tmp_path: Path)
     assert len(recorded(tmp_path)) == 6
 
 
-def test_workers_whose_supervisor_was_killed_end_too(tmp_path: Path) -> None:
-    with fleet(tmp_path) as service:
+def test_workers_whose_supervisor_was_killed_end_too_and_leave_nothing_behind(tmp_path: Path) -> None:
+    with TemporaryDirectory() as folder, fleet(tmp_path, TMPDIR=folder) as service:
         workers = [psutil.Process(pid) for pid in pids(service)]
         service.stop(signal.SIGKILL)
         assert psutil.wait_procs(workers, timeout=30)[1] == []
+        assert os.listdir(folder) == []  # noqa: PTH208
 
 
 def test_workers_that_cannot_start_any_more_are_given_up(tmp_path: Path) -> None:
