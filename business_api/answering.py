@@ -24,6 +24,7 @@ from business_api.exchange import (
     Prompt,
     Question,
     Record,
+    Reserve,
     Retrieve,
     Rewrite,
 )
@@ -52,6 +53,7 @@ class Parts:
     extract: Extract
     record: Record
     similarity: Similarity | None = None
+    reserve: Reserve | None = None
 
 
 async def answer(question: Question, parts: Parts) -> Answer:
@@ -65,6 +67,8 @@ async def answer(question: Question, parts: Parts) -> Answer:
         parts.check(question)
         assistant = parts.assistants.get(question.assistant)
         exchange.versions["assistant"] = assistant.version
+        if parts.reserve is not None:
+            await parts.reserve(question, assistant)
         if assistant.collection is not None:
             await _retrieve(exchange, assistant, parts)
         if (refusal := _abstention(exchange, assistant)) is not None:

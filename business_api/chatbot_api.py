@@ -63,7 +63,7 @@ class ChatbotApi:
 
     async def chat(self, request: Request) -> Response:
         """Answer one message of a conversation, as one JSON body or as server-sent events."""
-        caller = admitted(self.guard, request)
+        caller = await admitted(self.guard, request)
         asked = await read_json(request, _chat_messages, self.max_body_bytes)
         conversation = asked.conversation or new_id()
         earlier = await self._history(caller.tenant, conversation) if asked.conversation else ()
@@ -79,10 +79,12 @@ class ChatbotApi:
         )
         started = await unless_hung_up(request, answer(question, self.parts))
         if asked.stream:
-            return EventStream(started, _events(started), headers_of(started.exchange))
+            return EventStream(
+                started, _events(started), headers_of(started.exchange) | self.guard.limit_headers(caller)
+            )
         async with started:
             body = await unless_hung_up(request, _whole(started))
-        return json_response(body, headers_of(started.exchange))
+        return json_response(body, headers_of(started.exchange) | self.guard.limit_headers(caller))
 
     async def _history(self, tenant: str, conversation: str) -> tuple[Message, ...]:
         turns = await asyncio.to_thread(self._turns, tenant, conversation)

@@ -20,6 +20,7 @@ Vendor exceptions die in the adapter that met them; their text never reaches a c
 Anything that is not a ServiceError is a bug: 500, with the request id and nothing more.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -30,9 +31,17 @@ class ServiceError(Exception):
     code: ClassVar[str | None] = "internal_error"
     kind: ClassVar[str] = "server_error"
 
-    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.headers = headers or {}
         self.param = param
         self.retry_after = retry_after
         self.request_id: str | None = None
@@ -95,7 +104,7 @@ class UnsupportedMediaType(Refused):
 
 
 class RateLimited(Refused):
-    """This key asked more often than it may."""
+    """This key asked more often than it may, or for more tokens."""
 
     status, code, kind = 429, "rate_limit_exceeded", "rate_limit_error"
 

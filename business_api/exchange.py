@@ -191,6 +191,12 @@ class Generation(Protocol):
 Rewrite = Callable[[Question, Assistant], Awaitable[Rewritten]]
 """(question, assistant) -> Rewritten. What fails is left out and named in `degraded`: nothing is raised."""
 
+Reserve = Callable[[Question, Assistant], Awaitable[None]]
+"""(question, assistant): reserves the tokens it may take, until its exchange is recorded.
+
+Raises RateLimited, Unavailable, InvalidRequest.
+"""
+
 Retrieve = Callable[[Query, str, Assistant], Awaitable[Found]]
 """(query, tenant, assistant) -> Found. Raises RetrievalUnavailable."""
 

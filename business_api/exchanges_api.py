@@ -57,7 +57,7 @@ class ExchangesApi:
         """The exchanges of this tenant, newest first; a page for browsers."""
         if _wants_page(request):
             return page("exchanges.html")
-        caller = admitted(self.guard, request)
+        caller = await admitted(self.guard, request)
         found = await asyncio.to_thread(self._listed, caller.tenant, wanted)
         shown = found[: wanted.limit]
         return json_response(
@@ -73,7 +73,7 @@ class ExchangesApi:
         """One exchange with its passages, final prompt, answer and timings; a page for browsers."""
         if _wants_page(request):
             return page("exchanges.html")
-        caller = admitted(self.guard, request)
+        caller = await admitted(self.guard, request)
         found = await asyncio.to_thread(self._one, caller.tenant, exchange_id)
         return json_response({"id": found.id, **msgspec.to_builtins(found)}, FRESH)
 
@@ -86,7 +86,7 @@ class ExchangesApi:
 
     async def feedback(self, exchange_id: str, request: Request) -> Response:
         """Keep what a reader thought of an answer."""
-        caller = admitted(self.guard, request)
+        caller = await admitted(self.guard, request)
         said = await read_json(request, _feedback, self.max_body_bytes)
         await asyncio.to_thread(self._one, caller.tenant, exchange_id)
         await asyncio.to_thread(

@@ -1,27 +1,25 @@
 """Says no before any work is done: who asks, from where, how often, and whether the question can be asked."""
 
 import re
-import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
-
-from business_api.errors import InvalidRequest, PromptTooLong, RateLimited, Unauthenticated
-from business_api.exchange import Message, Question
-from business_api.keys import PREFIX, Key, Keys
+from business_api.assistants import Assistant
+from business_api.errors import InvalidRequest, PromptTooLong, Unauthenticated
+from business_api.exchange import Exchange, Message, Question, Record
+from business_api.keys import NO_LIMITS_OF_ITS_OWN, PREFIX, Key, Keys, Limits
+from business_api.limits_per_key import LimitsPerKey
 from business_api.settings import Settings
+from business_api.shared_windows import open_windows
+from business_api.spending import Spending
+from business_api.windows import Windows
 
-__all__ = ["Allowance", "Caller", "Guard", "Key", "Keys"]
+__all__ = ["Caller", "Guard", "Key", "Keys"]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]{1,5})?", re.IGNORECASE)
-_ANONYMOUS = "anonymous"
 
 
 @dataclass(frozen=True)
@@ -31,45 +29,44 @@ class Caller:
     tenant: str
     key_id: str | None = None
     key_name: str | None = None
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """What a caller may still ask: `remaining` of `limit` requests, all of them in `reset_seconds`."""
-
-    limit: int
-    remaining: int
-    reset_seconds: float
+    limits: Limits = NO_LIMITS_OF_ITS_OWN
 
 
 @dataclass(frozen=True)
 class Guard:
-    """The checks in front of everything. Both may be called from any thread and take microseconds."""
+    """The checks in front of everything. They take microseconds, and a round trip where limits are shared."""
 
     keys: Keys
     keys_required: bool
     tenant: str
     allowed_hosts: frozenset[str]
     max_question_chars: int
-    rate: RateLimitItem
-    limiter: MovingWindowRateLimiter
-    clock: Callable[[], float] = time.time
+    windows: Windows
+    spending: Spending
+    limits: LimitsPerKey
 
     @classmethod
-    def open(cls, settings: Settings, clock: Callable[[], float] = time.time) -> "Guard":
-        """A guard with the keys in `settings.var`. Raises ValueError if they cannot be used."""
+    def open(cls, settings: Settings, clock: Callable[[], float] = time.monotonic) -> "Guard":
+        """A guard with the keys in `settings.var`. Raises ValueError if they or limits_url are unusable."""
+        chosen = settings.guard
+        windows = open_windows(chosen, clock)
+        default = Limits(
+            requests_per_minute=chosen.requests_per_minute,
+            tokens_per_minute=chosen.tokens_per_minute,
+            tokens_per_day=chosen.tokens_per_day,
+        )
         return cls(
             keys=Keys.open(settings),
             keys_required=settings.keys_required,
             tenant=settings.tenant,
-            allowed_hosts=frozenset(host.lower() for host in settings.guard.allowed_hosts),
-            max_question_chars=settings.guard.max_question_chars,
-            rate=RateLimitItemPerMinute(settings.guard.requests_per_minute),
-            limiter=MovingWindowRateLimiter(_Windows(clock)),
-            clock=clock,
+            allowed_hosts=frozenset(host.lower() for host in chosen.allowed_hosts),
+            max_question_chars=chosen.max_question_chars,
+            windows=windows,
+            spending=Spending(settings.llm.context_tokens, settings.llm.bytes_per_token),
+            limits=LimitsPerKey(windows, default, 1 if chosen.limits_url else chosen.limits_shared_by),
         )
 
-    def admit(self, authorization: str | None, host: str | None) -> Caller:
+    async def admit(self, authorization: str | None, host: str | None) -> Caller:
         """Let a request in, by its headers `Authorization` and `Host`, and count it.
 
         Raises Unauthenticated (no valid key though one is required, or a Tandem key that is wrong or
@@ -79,13 +76,32 @@ class Guard:
         if not self.keys_required:
             self._check_host(host)
         caller = self._caller(authorization)
-        if not self.limiter.hit(self.rate, _bucket(caller)):
-            wait = max(self.limits_left(caller).reset_seconds, 0.001)
-            raise RateLimited(
-                f"more than {self.rate.amount} requests in a minute; try again in {wait:.1f} s",
-                retry_after=wait,
-            )
+        await self.limits.count(caller.key_id, caller.limits)
         return caller
+
+    async def reserve(self, question: Question, assistant: Assistant) -> None:
+        """Reserve the tokens that this question may take, until its exchange is settled.
+
+        Raises RateLimited, Unavailable, and InvalidRequest if its key can never have so many.
+        """
+        await self.limits.reserve(question.id, question.key, self.spending.estimate(question, assistant))
+
+    def settling(self, record: Record) -> Record:
+        """`record`, correcting what was reserved to what the exchange spent."""
+
+        def settle_and_record(exchange: Exchange) -> None:
+            self.limits.settle(exchange.id, self.spending.spent(exchange))
+            record(exchange)
+
+        return settle_and_record
+
+    def limit_headers(self, caller: Caller) -> dict[str, str]:
+        """What this caller had left when it last spent, as OpenAI's headers."""
+        return self.limits.headers(caller.key_id)
+
+    def uncounted(self) -> Mapping[str, int]:
+        """What Redis did not count: by what was done instead, and corrections that it never saw."""
+        return {**self.windows.apart, "unsettled": self.windows.lost}
 
     def check(self, question: Question) -> None:
         """Refuse what cannot be asked. Raises InvalidRequest with the field in `param`, PromptTooLong."""
@@ -100,10 +116,10 @@ class Guard:
             raise InvalidRequest("messages hold no question of the user", param="messages")
         _check_tool_calls(messages)
 
-    def limits_left(self, caller: Caller) -> Allowance:
-        """What this caller may still ask, for headers; counts nothing."""
-        reset, remaining = self.limiter.get_window_stats(self.rate, _bucket(caller))
-        return Allowance(self.rate.amount, max(remaining, 0), max(reset - self.clock(), 0.0))
+    async def aclose(self) -> None:
+        """Finish what is being settled; close the file of keys."""
+        await self.windows.aclose()
+        self.close()
 
     def close(self) -> None:
         """Close the file of keys."""
@@ -129,7 +145,7 @@ class Guard:
         key = self.keys.find(secret)
         if key is None:
             raise Unauthenticated("this API key is wrong or was revoked")
-        return Caller(key.tenant, key.id, key.name)
+        return Caller(key.tenant, key.id, key.name, key.limits)
 
     def _check_message(self, field: str, message: Message) -> None:
         if message.role not in ROLES:
@@ -144,10 +160,6 @@ class Guard:
             raise InvalidRequest(
                 f"control character U+{ord(found[0]):04X} at {found.start()}", param=f"{field}.content"
             )
-
-
-def _bucket(caller: Caller) -> str:
-    return caller.key_id or _ANONYMOUS
 
 
 def _check_tool_calls(messages: Sequence[Message]) -> None:
@@ -186,36 +198,3 @@ def _calls(field: str, message: Message) -> set[str]:
             )
         found.add(call_id)
     return found
-
-
-class _Windows(MemoryStorage):
-    """Moving windows in memory. MemoryStorage itself starts a thread per request to clean up: 0.5 ms each."""
-
-    STORAGE_SCHEME = ["tandem-memory"]  # noqa: RUF012 - a class attribute of the library
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__()
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._hits: defaultdict[str, deque[float]] = defaultdict(deque)
-
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Count `amount` more in the last `expiry` seconds, unless they would be more than `limit`."""
-        with self._lock:
-            hits = self._recent(key, expiry)
-            if len(hits) + amount > limit:
-                return False
-            hits.extend([self._clock()] * amount)
-            return True
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """(time of the oldest that still counts, or now; how many count)."""
-        with self._lock:
-            hits = self._recent(key, expiry)
-            return (hits[0] if hits else self._clock()), len(hits)
-
-    def _recent(self, key: str, expiry: int) -> deque[float]:
-        hits, since = self._hits[key], self._clock() - expiry
-        while hits and hits[0] <= since:
-            hits.popleft()
-        return hits

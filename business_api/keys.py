@@ -11,9 +11,10 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -26,9 +27,22 @@ ID_LENGTH = 12
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, tenant TEXT NOT NULL, digest BLOB NOT NULL,
-    created REAL NOT NULL, revoked REAL
+    created REAL NOT NULL, revoked REAL, limits TEXT
 ) WITHOUT ROWID
 """
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a key may spend. None: what the settings say; 0: no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+
+
+_SHOWN = "id, name, tenant, created, limits, revoked"
+_limits = msgspec.json.Decoder(Limits)
+NO_LIMITS_OF_ITS_OWN = Limits()
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +53,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     created: float
     revoked: float | None = None
+    limits: Limits = NO_LIMITS_OF_ITS_OWN
 
 
 class Keys:
@@ -54,6 +69,7 @@ class Keys:
         try:
             self._connection = connect(path, patience=patience)
             self._connection.execute(_SCHEMA)
+            _add_limits(self._connection)
         except sqlite3.Error as exc:
             raise ValueError(f"{path}: this file of keys cannot be used: {exc}") from exc
 
@@ -62,26 +78,29 @@ class Keys:
         """The keys in `settings.var`."""
         return cls(settings.var / "keys.sqlite")
 
-    def create(self, name: str, tenant: str) -> str:
+    def create(self, name: str, tenant: str, limits: Limits = NO_LIMITS_OF_ITS_OWN) -> str:
         """Make a key and give its secret, which is kept nowhere."""
         secret = PREFIX + secrets.token_urlsafe(32)
         with self._connected() as connection:
             connection.execute(
-                "INSERT INTO keys (id, name, tenant, digest, created) VALUES (?, ?, ?, ?, ?)",
-                (secret[:ID_LENGTH], name, tenant, _digest(secret), time.time()),
+                "INSERT INTO keys (id, name, tenant, digest, created, limits) VALUES (?, ?, ?, ?, ?, ?)",
+                (secret[:ID_LENGTH], name, tenant, _digest(secret), time.time(), _json(limits)),
             )
         return secret
+
+    def limit(self, key_id: str, limits: Limits) -> bool:
+        """Give a key these limits from now on, in every process. False if there is no such key."""
+        with self._connected() as connection:
+            query = "UPDATE keys SET limits = ? WHERE id = ?"
+            return connection.execute(query, (_json(limits), key_id)).rowcount > 0
 
     def list(self) -> list[Key]:
         """All keys, revoked ones included, oldest first."""
         with self._connected() as connection:
             rows = connection.execute(
-                "SELECT id, name, tenant, created, revoked FROM keys ORDER BY created, id"
+                f"SELECT {_SHOWN} FROM keys ORDER BY created, id"  # noqa: S608
             ).fetchall()
-        return [
-            Key(id=key_id, name=name, tenant=tenant, created=created, revoked=revoked)
-            for key_id, name, tenant, created, revoked in rows
-        ]
+        return [_key(row) for row in rows]
 
     def revoke(self, key_id: str) -> bool:
         """Refuse this key from now on, in every process. False if there is no such key."""
@@ -95,12 +114,12 @@ class Keys:
             return None
         with self._connected() as connection:
             row = connection.execute(
-                "SELECT id, name, tenant, created, digest FROM keys WHERE id = ? AND revoked IS NULL",
+                f"SELECT {_SHOWN}, digest FROM keys WHERE id = ? AND revoked IS NULL",  # noqa: S608
                 (secret[:ID_LENGTH],),
             ).fetchone()
-        if row is None or not hmac.compare_digest(row[4], _digest(secret)):
+        if row is None or not hmac.compare_digest(row[6], _digest(secret)):
             return None
-        return Key(id=row[0], name=row[1], tenant=row[2], created=row[3])
+        return _key(row)
 
     def close(self) -> None:
         """Close the file."""
@@ -113,6 +132,30 @@ class Keys:
                 yield self._connection
         except sqlite3.Error as exc:
             raise Unavailable("the API keys cannot be read right now") from exc
+
+
+def _add_limits(connection: sqlite3.Connection) -> None:
+    """Files of earlier versions have no limits in them."""
+
+    def there() -> bool:
+        return any(row[1] == "limits" for row in connection.execute("PRAGMA table_info(keys)"))
+
+    if there():
+        return
+    try:
+        connection.execute("ALTER TABLE keys ADD COLUMN limits TEXT")
+    except sqlite3.OperationalError:
+        if not there():  # another process was faster
+            raise
+
+
+def _key(row: Sequence[Any]) -> Key:
+    own = _limits.decode(row[4]) if row[4] else NO_LIMITS_OF_ITS_OWN
+    return Key(id=row[0], name=row[1], tenant=row[2], created=row[3], limits=own, revoked=row[5])
+
+
+def _json(limits: Limits) -> str | None:
+    return msgspec.json.encode(limits).decode() if limits != NO_LIMITS_OF_ITS_OWN else None
 
 
 def _digest(secret: str) -> bytes:

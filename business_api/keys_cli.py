@@ -3,16 +3,37 @@
 import json
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from business_api.keys import ID_LENGTH, Keys
+from business_api.keys import ID_LENGTH, Keys, Limits
 from business_api.settings import Settings
 from business_api.terminal import fail, read_settings
+
+NO_LIMIT = "none"
+
+
+def _limit(said: str) -> int:
+    """A number, or `none`: 0 stands for no limit."""
+    if said == NO_LIMIT:
+        return 0
+    if not said.isascii() or not said.isdigit() or int(said) < 1:
+        raise typer.BadParameter(f"a whole number from 1 on, or {NO_LIMIT}")
+    return int(said)
+
+
+def _option(about: str) -> Any:
+    about = f"{about}; none for no limit. Left out: as the settings say."
+    return typer.Option(parser=_limit, metavar="N|none", help=about)
+
+
+RequestsPerMinute = Annotated[int | None, _option("Requests in any minute")]
+TokensPerMinute = Annotated[int | None, _option("Tokens of prompts and answers in any minute")]
+TokensPerDay = Annotated[int | None, _option("Tokens in any 24 hours")]
 
 keys = typer.Typer(no_args_is_help=True, help="API keys: stored hashed, shown once.")
 
@@ -21,15 +42,19 @@ keys = typer.Typer(no_args_is_help=True, help="API keys: stored hashed, shown on
 def create_key(
     name: Annotated[str, typer.Argument(help="Whose key this is, for your own records.")],
     tenant: Annotated[str | None, typer.Option(help="Whose documents it opens.")] = None,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    tokens_per_day: TokensPerDay = None,
 ) -> None:
     """Make a key. It is printed once and cannot be shown again.
 
-    Example: business-api keys create alice
+    Example: business-api keys create alice --tokens-per-day 500000
     """
     if not name.strip():
         fail("a key needs a name, for your own records", code=2)
     settings = read_settings()
-    print(_keys(settings).create(name, tenant or settings.tenant))
+    limits = _limits(requests_per_minute, tokens_per_minute, tokens_per_day)
+    print(_keys(settings).create(name, tenant or settings.tenant, limits))
     print("Keep it now: only its hash is stored.", file=sys.stderr)
 
 
@@ -37,15 +62,33 @@ def create_key(
 def list_keys(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """List keys: id, name, tenant, whether revoked. Example: business-api keys list"""
+    """List keys: id, name, tenant, limits of its own, whether revoked. Example: business-api keys list"""
     found = _keys(read_settings()).list()
     if as_json:
         print(json.dumps(msgspec.to_builtins(found), indent=2))
         return
-    table = Table("id", "name", "tenant", "created", "revoked")
+    table = Table("id", "name", "tenant", "limits", "created", "revoked")
     for key in found:
-        table.add_row(key.id, key.name, key.tenant, _date(key.created), _date(key.revoked))
+        table.add_row(key.id, key.name, key.tenant, _said(key.limits), _date(key.created), _date(key.revoked))
     Console().print(table)
+
+
+@keys.command("limit")
+def limit_key(
+    key_id: Annotated[str, typer.Argument(help="The id that `keys list` shows.")],
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    tokens_per_day: TokensPerDay = None,
+) -> None:
+    """Give a key other limits; they hold at once, and those left out are again as the settings say.
+
+    Example: business-api keys limit ID --requests-per-minute 60
+    """
+    shown = key_id[:ID_LENGTH]
+    limits = _limits(requests_per_minute, tokens_per_minute, tokens_per_day)
+    if not _keys(read_settings()).limit(shown, limits):
+        fail(f"no key {shown}; see: business-api keys list", code=1)
+    print(f"{shown}: {_said(limits) or 'limits as the settings say'}", file=sys.stderr)
 
 
 @keys.command("revoke")
@@ -62,6 +105,21 @@ def _keys(settings: Settings) -> Keys:
         return Keys.open(settings)
     except ValueError as exc:
         fail(str(exc), code=1)
+
+
+def _limits(
+    requests_per_minute: int | None, tokens_per_minute: int | None, tokens_per_day: int | None
+) -> Limits:
+    return Limits(
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+        tokens_per_day=tokens_per_day,
+    )
+
+
+def _said(limits: Limits) -> str:
+    own = {name.replace("_", " "): limit for name, limit in msgspec.structs.asdict(limits).items()}
+    return ", ".join(f"{limit or 'no limit of'} {name}" for name, limit in own.items() if limit is not None)
 
 
 def _date(seconds: float | None) -> str:

@@ -69,7 +69,7 @@ class OpenAiApi:
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer a conversation, as one JSON body or as a stream of chunks."""
-        caller = admitted(self.guard, request)
+        caller = await admitted(self.guard, request)
         asked = await read_json(request, _chat_requests, self.max_body_bytes)
         question = Question(
             id=new_id(),
@@ -85,24 +85,28 @@ class OpenAiApi:
         started = await unless_hung_up(request, answer(question, self.parts))
         if asked.stream:
             usage = asked.stream_options is not None and asked.stream_options.include_usage
-            return EventStream(started, _chunks(started, usage), headers_of(started.exchange))
+            return EventStream(
+                started,
+                _chunks(started, usage),
+                headers_of(started.exchange) | self.guard.limit_headers(caller),
+            )
         async with started:
             body = await unless_hung_up(request, _completion(started))
-        return json_response(body, headers_of(started.exchange))
+        return json_response(body, headers_of(started.exchange) | self.guard.limit_headers(caller))
 
     async def models(self, request: Request) -> Response:
         """List the assistants."""
-        admitted(self.guard, request)
+        await admitted(self.guard, request)
         return JSONResponse({"object": "list", "data": [self._model(a) for a in self.parts.assistants]})
 
     async def model(self, name: str, request: Request) -> Response:
         """One assistant."""
-        admitted(self.guard, request)
+        await admitted(self.guard, request)
         return JSONResponse(self._model(self.parts.assistants.get(name)))
 
     async def embeddings(self, request: Request) -> Response:
         """Vectors of the model that the index is made with."""
-        admitted(self.guard, request)
+        await admitted(self.guard, request)
         asked = await read_json(request, _embedding_requests, self.max_body_bytes)
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         self._check_embedding(asked, texts)

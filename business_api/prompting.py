@@ -6,7 +6,6 @@ as they were found, best first, in whatever order the template shows them.
 """
 
 import hashlib
-import math
 import secrets
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -23,9 +22,7 @@ from business_api.errors import PromptTooLong
 from business_api.exchange import Degradation, Message, Prompt, Question
 from business_api.fencing import fence, inert, one_line
 from business_api.passages import Passage
-
-MESSAGE_TOKENS = 8
-"""Tokens that a chat template adds around a message: generous for ChatML and Llama 3."""
+from business_api.spending import upper_estimate
 
 Order = Literal["best_first", "best_last", "edges"]
 """How passages are laid out; `edges` has the best ones first and last, the worst in the middle, where models
@@ -122,10 +119,7 @@ class Prompting:
 
     def tokens(self, messages: Iterable[Message]) -> int:
         """Upper estimate of what these messages cost, in tokens."""
-        sizes = (
-            len((m.content or "").encode()) + sum(len(str(c)) for c in m.tool_calls or ()) for m in messages
-        )
-        return sum(math.ceil(size / self.bytes_per_token) + MESSAGE_TOKENS for size in sizes)
+        return upper_estimate(messages, self.bytes_per_token)
 
     def _fence(self, question: Question, passages: Sequence[Passage]) -> str:
         said = (message.content or "" for message in question.messages)

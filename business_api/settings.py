@@ -115,8 +115,20 @@ class GuardSettings(_Group):
     """Accepted `Host` names while no key is required: no page elsewhere can reach us."""
     max_body_bytes: int = 4 * 1024 * 1024
     max_question_chars: int = 100_000
-    requests_per_minute: int = Field(600, ge=1)
-    """Per key; callers without a key share one."""
+    requests_per_minute: int | None = Field(600, ge=1)
+    """Per key, unless the key has a limit of its own; callers without a key share one. None: no limit."""
+    tokens_per_minute: int | None = Field(None, ge=1)
+    """Prompt and answer together, reserved by an estimate and corrected to the usage."""
+    tokens_per_day: int | None = Field(None, ge=1)
+    """In any 24 hours."""
+    limits_url: SecretStr | None = Field(None, min_length=1)
+    """A Redis server that counts for all processes and hosts; None counts in each process by itself."""
+    limits_deadline: float = Field(0.25, gt=0)
+    """Longest time that Redis may take to count, in seconds."""
+    when_limits_away: Literal["local", "allow", "refuse"] = "local"
+    """While Redis is away: limit in each process by itself, limit nothing, or answer 503."""
+    limits_shared_by: int = Field(1, ge=1)
+    """Processes that a key's limits are split among while there is no Redis to share them."""
 
 
 class SinkSettings(_Group):

@@ -159,7 +159,7 @@ def event(content: object, name: str | None = None) -> bytes:
 
 def error_response(exc: ServiceError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The OpenAI error envelope with its status and request id, and Retry-After when waiting helps."""
-    named = {"X-Request-Id": exc.request_id or new_id(), **(headers or {})}
+    named = {"X-Request-Id": exc.request_id or new_id(), **exc.headers, **(headers or {})}
     response = JSONResponse(exc.envelope(), exc.status, headers=named)
     if exc.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after)))
@@ -177,9 +177,9 @@ def headers_of(exchange: Exchange) -> dict[str, str]:
     return headers
 
 
-def admitted(guard: Guard, request: Request) -> Caller:
+async def admitted(guard: Guard, request: Request) -> Caller:
     """Who asks, by the request's headers. Raises what Guard.admit raises."""
-    return guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+    return await guard.admit(request.headers.get("authorization"), request.headers.get("host"))
 
 
 def json_response(content: object, headers: Mapping[str, str] | None = None) -> Response:

@@ -59,8 +59,8 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         opened.push_async_callback(transport.aclose)
         upstream = Upstream(transport, settings.llm)
         guard = Guard.open(settings)
-        opened.callback(guard.close)
-        metrics = watching(upstream, sink)
+        opened.push_async_callback(guard.aclose)
+        metrics = watching(upstream, sink, guard)
         chosen = settings.embedding
         parts = Parts(
             assistants=assistants,
@@ -71,8 +71,9 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             fill=_prompting(settings, assistants).fill,
             generate=upstream.generate,
             extract=extract,
-            record=metrics.counted(sink.record, frozenset(a.name for a in assistants)),
+            record=metrics.counted(guard.settling(sink.record), frozenset(a.name for a in assistants)),
             similarity=similarity_of(embedder, chosen.deadline) if chosen.support else None,
+            reserve=guard.reserve,
         )
         default = stores.get(assistants.get(assistants.default).collection or "")
         problems = {"llm": upstream.problem, "documents": _documents(default, settings.tenant)}
@@ -146,7 +147,7 @@ def _prompting(settings: Settings, assistants: Assistants) -> Prompting:
     )
 
 
-def watching(upstream: Upstream, sink: Sink) -> Metrics:
+def watching(upstream: Upstream, sink: Sink, guard: Guard) -> Metrics:
     """The counters, with those of the queue and the sink that are read when they are asked for."""
     metrics = Metrics()
     metrics.watch(
@@ -155,6 +156,9 @@ def watching(upstream: Upstream, sink: Sink) -> Metrics:
     metrics.watch("tandem_generations_waiting", "Requests in our queue", lambda: upstream.slots.waiting)
     metrics.watch_counts("tandem_recorded", "Exchanges in the sink, by state", "state", sink.counts)
     metrics.watch_counts("tandem_dropped", "Exchanges that were not kept, by reason", "reason", sink.dropped)
+    metrics.watch_counts(
+        "tandem_limits_uncounted", "Spending that Redis did not count", "by", guard.uncounted
+    )
     return metrics
 
 

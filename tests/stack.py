@@ -65,7 +65,7 @@ def running_stack(
     )
     sink, guard = Sink.open(settings), Guard.open(settings)
     upstream = Upstream(InProcess(llm), llm_settings or settings.llm)
-    metrics = watching(upstream, sink)
+    metrics = watching(upstream, sink, guard)
     parts = Parts(
         assistants=assistants,
         check=guard.check,
@@ -75,7 +75,8 @@ def running_stack(
         fill=Prompting({TEMPLATE: Template.load(ROOT / "prompts", TEMPLATE)}, 2048, 3.0).fill,
         generate=upstream.generate,
         extract=extract,
-        record=metrics.counted(sink.record, frozenset(a.name for a in assistants)),
+        record=metrics.counted(guard.settling(sink.record), frozenset(a.name for a in assistants)),
+        reserve=guard.reserve,
     )
     embedder = LetterEmbedder()
     wires = Wired(parts, guard, sink, metrics, {"llm": upstream.problem}, embedder.embed, embedder.name)
