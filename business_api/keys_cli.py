@@ -1,6 +1,7 @@
 """The commands `business-api keys ...`."""
 
 import json
+import re
 import sys
 import time
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ def _limit(said: str) -> int:
     """A number, or `none`: 0 stands for no limit."""
     if said == NO_LIMIT:
         return 0
-    if not said.isascii() or not said.isdigit() or int(said) < 1:
+    if not re.fullmatch("[1-9][0-9]{0,14}", said):
         raise typer.BadParameter(f"a whole number from 1 on, or {NO_LIMIT}")
     return int(said)
 
