@@ -55,13 +55,17 @@ install: .venv/business/.ready .venv/llm/.ready .venv/models/.ready var/weights/
 models: install  ## model files that both tiers load, under var/models
 	.venv/models/bin/python -m models.prepare
 
+.venv/redis/.ready:
+	@bash tests/install_system.sh redis
+	@mkdir -p $(@D) && touch $@
+
 # --- run ----------------------------------------------------------------------------------------------
 run: install $(if $(filter vllm,$(ENGINE)),.venv/vllm/.ready)  ## both services, sample documents ingested (ENGINE=vllm)
 	@exec $(PYTHON) deploy/run.py --engine $(ENGINE)
 
 # --- tests and checks ---------------------------------------------------------------------------------
-test: .venv/dev/.ready .venv/node/.ready .venv/chromium/.ready models  ## all tests but those on a real vLLM
-	TANDEM_REQUIRE_BROWSER=1 TANDEM_REQUIRE_NODE=1 $(DEV)/coverage run -m pytest -m "not vllm" $(ARGS)
+test: .venv/dev/.ready .venv/node/.ready .venv/chromium/.ready .venv/redis/.ready models  ## all tests but those on a real vLLM
+	TANDEM_REQUIRE_BROWSER=1 TANDEM_REQUIRE_NODE=1 TANDEM_REQUIRE_REDIS=1 $(DEV)/coverage run -m pytest -m "not vllm" $(ARGS)
 	@$(DEV)/coverage report --skip-covered --sort=cover | tail -25
 
 test-vllm: .venv/dev/.ready .venv/vllm/.ready models  ## the tier boundary on a real vLLM server (CPU build)

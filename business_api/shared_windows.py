@@ -63,6 +63,10 @@ class SharedWindows:
         """Corrections that the shared windows never saw."""
         return self._shared.lost
 
+    async def settled(self) -> None:
+        """Wait until every correction was made or lost."""
+        await self._shared.settled()
+
     async def aclose(self) -> None:
         """Finish corrections, close connections."""
         await self._shared.aclose()

@@ -68,6 +68,9 @@ class Windows(Protocol):
         Waits for nothing and does not fail.
         """
 
+    async def settled(self) -> None:
+        """Wait until every correction was made or lost."""
+
     async def aclose(self) -> None:
         """Finish corrections, close connections."""
 
@@ -105,6 +108,9 @@ class MemoryWindows:
                 window.add(by)
             else:
                 window.give_back(slot, -by)
+
+    async def settled(self) -> None:
+        """They are made at once."""
 
     async def aclose(self) -> None:
         """Nothing is open."""

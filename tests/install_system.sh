@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests need and pip cannot bring: Debian's chromium, node. Says what to do if it may not.
+# Installs what the tests need and pip cannot bring: Debian's chromium, node, redis. Says what to do if it may not.
 set -euo pipefail
 case "$1" in
   chromium) commands=(chromium); packages=(chromium fonts-dejavu-core) ;;
   node) commands=(node npm); packages=(nodejs npm) ;;
-  *) echo "usage: $0 chromium|node" >&2; exit 2 ;;
+  redis) commands=(redis-server); packages=(redis-server) ;;
+  *) echo "usage: $0 chromium|node|redis" >&2; exit 2 ;;
 esac
 missing=0
 for command in "${commands[@]}"; do command -v "$command" >/dev/null || missing=1; done
