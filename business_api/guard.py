@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from business_api.assistants import Assistant
 from business_api.errors import InvalidRequest, PromptTooLong, Unauthenticated
 from business_api.exchange import Exchange, Message, Question, Record
@@ -22,8 +24,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]{1,5})?", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who asks. Without a key: the default tenant, and no key's id or name."""
 
     tenant: str
@@ -84,13 +85,16 @@ class Guard:
 
         Raises RateLimited, Unavailable, and InvalidRequest if its key can never have so many.
         """
-        await self.limits.reserve(question.id, question.key, self.spending.estimate(question, assistant))
+        if self.limits.limits_tokens(question.key):
+            tokens = self.spending.estimate(question, assistant)
+            await self.limits.reserve(question.id, question.key, tokens)
 
     def settling(self, record: Record) -> Record:
         """`record`, correcting what was reserved to what the exchange spent."""
 
         def settle_and_record(exchange: Exchange) -> None:
-            self.limits.settle(exchange.id, self.spending.spent(exchange))
+            if exchange.id in self.limits.reserved:
+                self.limits.settle(exchange.id, self.spending.spent(exchange))
             record(exchange)
 
         return settle_and_record

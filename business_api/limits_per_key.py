@@ -5,7 +5,7 @@ corrected to what was spent when the exchange ends, however it ends.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -45,12 +45,16 @@ class LimitsPerKey:
         self._shared_by = shared_by
         self._buckets: dict[str | None, tuple[Limits, Bucket]] = {}
         self._reserved: dict[str, _Reservation] = {}
-        self._left: dict[str, dict[str, Allowance]] = {}
+        self._left: dict[tuple[str, str], tuple[Allowance, ...]] = {}
 
     @property
-    def reserved(self) -> int:
+    def reserved(self) -> Collection[str]:
         """Exchanges whose tokens are reserved and not yet settled."""
-        return len(self._reserved)
+        return self._reserved.keys()
+
+    def limits_tokens(self, key: str | None) -> bool:
+        """Whether the tokens of this key are limited at all."""
+        return bool(self._bucket(key).tokens)
 
     async def count(self, key: str | None, own: Limits) -> None:
         """Count a request of a key with limits of its own. Raises RateLimited, Unavailable."""
@@ -59,13 +63,11 @@ class LimitsPerKey:
             await self._take(bucket, bucket.requests, 1)
 
     async def reserve(self, exchange: str, key: str | None, tokens: int) -> None:
-        """Reserve tokens for an exchange of a key whose request was counted, until it is settled.
+        """Reserve tokens for an exchange of a key whose tokens are limited, until it is settled.
 
         Raises RateLimited, Unavailable, and InvalidRequest if they would never fit.
         """
         bucket = self._bucket(key)
-        if not bucket.tokens:
-            return
         least = min(bucket.tokens, key=lambda rate: rate.limit)
         if tokens > least.limit:
             raise InvalidRequest(
@@ -84,12 +86,17 @@ class LimitsPerKey:
 
     def headers(self, key: str | None) -> dict[str, str]:
         """What was left when this key last spent, under OpenAI's names."""
+        return self._headers(self._bucket(key))
+
+    def _headers(self, bucket: Bucket) -> dict[str, str]:
         found: dict[str, str] = {}
-        for rate, left in self._left.get(key or ANONYMOUS, {}).items():
-            name = HEADERS[rate]
-            found[f"x-ratelimit-limit-{name}"] = str(left.limit)
-            found[f"x-ratelimit-remaining-{name}"] = str(left.remaining)
-            found[f"x-ratelimit-reset-{name}"] = _duration(left.reset_seconds)
+        for rates in (bucket.requests, bucket.tokens):
+            seen = self._left.get((bucket.name, rates[0].name), ()) if rates else ()
+            for rate, left in zip(rates, seen, strict=False):
+                name = HEADERS[rate.name]
+                found[f"x-ratelimit-limit-{name}"] = str(left.limit)
+                found[f"x-ratelimit-remaining-{name}"] = str(left.remaining)
+                found[f"x-ratelimit-reset-{name}"] = _duration(left.reset_seconds)
         return found
 
     def _bucket(self, key: str | None, own: Limits | None = None) -> Bucket:
@@ -110,14 +117,13 @@ class LimitsPerKey:
 
     async def _take(self, bucket: Bucket, rates: Sequence[Rate], amount: int) -> Taken:
         taken = await self._windows.take(bucket.name, rates, amount)
-        left = dict(zip((rate.name for rate in rates), taken.left, strict=False))
-        self._left.setdefault(bucket.name, {}).update(left)
+        self._left[bucket.name, rates[0].name] = taken.left
         if not taken.granted:
-            short = [rate for rate in rates if left[rate.name].remaining < amount]
+            short = [rate for rate, left in zip(rates, taken.left, strict=True) if left.remaining < amount]
             raise RateLimited(
                 f"more than {' or '.join(map(_said, short))}; try again in {taken.wait:.1f} s",
                 retry_after=taken.wait,
-                headers=self.headers(bucket.name),
+                headers=self._headers(bucket),
             )
         return taken
 

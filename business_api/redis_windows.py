@@ -103,9 +103,10 @@ class RedisWindows:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
-            timeout=deadline,
-            socket_connect_timeout=deadline,
-            socket_timeout=deadline,
+            timeout=None,
+            # one timeout around a call is ours; another one around each read would double what a call costs
+            socket_connect_timeout=None,
+            socket_timeout=None,
             # a connection that the server closed while it was idle
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )

@@ -88,16 +88,13 @@ class MemoryWindows:
         """Count `amount` units in every rate, or in none."""
         now = self._clock()
         windows = [self._window(key, rate, now) for rate in rates]
-        waits = [
-            window.wait(window.used + amount - rate.limit, now)
-            for window, rate in zip(windows, rates, strict=True)
-            if window.used + amount > rate.limit
-        ]
-        if not waits and amount:
+        pairs = list(zip(windows, rates, strict=True))
+        wait = max([window.wait(window.used + amount - rate.limit, now) for window, rate in pairs])
+        if wait == 0 and amount:
             for window in windows:
                 window.add(amount)
-        left = tuple(window.left(rate.limit, now) for window, rate in zip(windows, rates, strict=True))
-        return Taken(not waits, max(waits, default=0.0), tuple(w.current for w in windows), left)
+        left = tuple([window.left(rate.limit, now) for window, rate in pairs])
+        return Taken(wait == 0, wait, tuple([window.current for window in windows]), left)
 
     def correct(self, key: str, rates: Sequence[Rate], taken: Taken, by: int) -> None:
         """Count `by` units more or less."""
@@ -153,7 +150,9 @@ class _Window:
             self.used -= self.slots.pop(slot)
 
     def wait(self, over: int, now: float) -> float:
-        """Seconds until `over` units of the oldest count no more."""
+        """Seconds until `over` units of the oldest count no more; 0 for none."""
+        if over <= 0:
+            return 0.0
         for slot, units in self.slots.items():
             over -= units
             if over <= 0:

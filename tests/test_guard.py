@@ -196,4 +196,4 @@ async def test_every_exchange_gives_back_what_it_did_not_spend(guards: Any, seed
     assert left == 4000 - used - guard.spending.estimate(
         exchange().question, Assistant(name="plain", max_tokens=1)
     )
-    assert (guard.limits.reserved, len(kept.exchanges)) == (1, 300)
+    assert (len(guard.limits.reserved), len(kept.exchanges)) == (1, 300)

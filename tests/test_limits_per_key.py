@@ -83,7 +83,7 @@ async def test_tokens_that_were_reserved_and_not_spent_can_be_spent() -> None:
         await of.reserve("b", "k", 20)
     of.settle("a", 30)
     await of.reserve("b", "k", 70)
-    assert of.reserved == 1
+    assert len(of.reserved) == 1
 
 
 async def test_tokens_that_were_spent_beyond_the_estimate_are_owed() -> None:
@@ -103,7 +103,7 @@ async def test_an_exchange_is_settled_once() -> None:
     for _ in range(3):
         of.settle("a", 40)
     of.settle("never reserved", 1000)
-    assert of.reserved == 0
+    assert len(of.reserved) == 0
     assert of.headers("k")["x-ratelimit-remaining-tokens"] == "50"
     await of.reserve("b", "k", 60)
 
@@ -171,7 +171,7 @@ async def test_whatever_happens_in_whatever_order_nothing_stays_reserved(seed: i
         of.settle(name, 0)
     clock.now += 61
     await of.reserve("all", "k", 1000)
-    assert of.reserved == 1
+    assert len(of.reserved) == 1
 
 
 def falling_back(when_away: WhenAway) -> tuple[LimitsPerKey, Away, SharedWindows, Clock]:
@@ -197,7 +197,7 @@ async def test_while_redis_is_away_nothing_is_limited_if_that_was_chosen() -> No
     await of.reserve("b", "k", 90)
     of.settle("a", 10)
     assert shared.apart == {"allow": 32}
-    assert of.reserved == 0
+    assert len(of.reserved) == 0
 
 
 async def test_while_redis_is_away_requests_are_refused_if_that_was_chosen() -> None:
