@@ -23,6 +23,13 @@ from tests.fakes import FakeLlm, FixedJudge, FixedShelf, LetterEmbedder, passage
 
 PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
 TEMPLATE = "answer_with_markers/v1"
+ASSISTANTS = Assistants(
+    [
+        Assistant(name="tandem", collection="kb", template=TEMPLATE, suggestions=("Which port?",)),
+        Assistant(name="plain", max_tokens=256),
+        Assistant(name="careful", collection="kb", template=TEMPLATE, abstain="refuse"),
+    ]
+)
 
 
 @dataclass
@@ -56,18 +63,11 @@ def running_stack(
     """Serve it; everything is closed at the end. `guard_fields` are GuardSettings'."""
     settings = Settings(var=var, guard=GuardSettings(**guard_fields))
     llm, shelf = llm or FakeLlm("It listens on port 8001 [1]."), shelf or FixedShelf((PORTS,))
-    assistants = Assistants(
-        [
-            Assistant(name="tandem", collection="kb", template=TEMPLATE, suggestions=("Which port?",)),
-            Assistant(name="plain", max_tokens=256),
-            Assistant(name="careful", collection="kb", template=TEMPLATE, abstain="refuse"),
-        ]
-    )
     sink, guard = Sink.open(settings), Guard.open(settings)
     upstream = Upstream(InProcess(llm), llm_settings or settings.llm)
     metrics = watching(upstream, sink, guard)
     parts = Parts(
-        assistants=assistants,
+        assistants=ASSISTANTS,
         check=guard.check,
         rewrite=rewrite,
         retrieve=shelf.retrieve,
@@ -75,7 +75,7 @@ def running_stack(
         fill=Prompting({TEMPLATE: Template.load(ROOT / "prompts", TEMPLATE)}, 2048, 3.0).fill,
         generate=upstream.generate,
         extract=extract,
-        record=metrics.counted(guard.settling(sink.record), frozenset(a.name for a in assistants)),
+        record=metrics.counted(guard.settling(sink.record), frozenset(a.name for a in ASSISTANTS)),
         reserve=guard.reserve,
     )
     embedder = LetterEmbedder()
