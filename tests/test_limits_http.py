@@ -52,7 +52,7 @@ async def test_a_caller_over_the_limit_is_told_when_to_come_back(tmp_path: Path)
         "rate_limit_exceeded",
         "rate_limit_error",
     )
-    assert 59 <= int(headers["Retry-After"]) <= 61
+    assert 1 <= int(headers["Retry-After"]) <= 61
     assert left(headers, "requests") == 0
     assert len(recorded) == 2
 
@@ -82,7 +82,7 @@ async def test_a_key_without_tokens_costs_nothing_and_is_recorded_as_refused(tmp
         await eventually(lambda: stack.llm.running == 1)
         status, body, headers = await ask(stack)
         assert (status, body["error"]["code"]) == (429, "rate_limit_exceeded")
-        assert 59 <= int(headers["Retry-After"]) <= 61
+        assert 1 <= int(headers["Retry-After"]) <= 61
         assert len(stack.llm.requests) == 1
         asking.cancel()
         await eventually(lambda: len(stack.recorded()) == 2)
@@ -141,7 +141,7 @@ def test_services_that_share_a_redis_server_let_no_more_through_than_the_limit(t
     }
     nowhere = "http://127.0.0.1:9/v1"
     with redis_server() as server:
-        shared["BUSINESS_API_GUARD__LIMITS_URL"] = server.url
+        shared |= {"BUSINESS_API_GUARD__LIMITS_URL": server.url, "BUSINESS_API_GUARD__LIMITS_DEADLINE": "20"}
         with (
             serving_program(tmp_path / "a", nowhere, **shared) as one,
             serving_program(tmp_path / "b", nowhere, **shared) as other,
