@@ -22,6 +22,8 @@ def serve_workers(bound: socket.socket, settings: Settings, read: Callable[[], S
     check_shareable(settings)
     if settings.store.url:
         import_module("business_api.vector_store.qdrant_versions")  # half of all pages: to be shared
+    if settings.guard.limits_url:
+        import_module("business_api.redis_windows")
 
     def work(listening: socket.socket, number: int, place: Place) -> int:
         try:
@@ -54,7 +56,8 @@ def check_shareable(settings: Settings) -> None:
 def share_of(settings: Settings, number: int) -> Settings:
     """The settings of worker `number` (from 0) of `settings.workers`, with its part of the limits.
 
-    The parts add up to the whole, but each is at least 1 where 0 would refuse everything.
+    The parts add up to the whole, but each is at least 1 where 0 would refuse everything. What keys may spend
+    is split by the guard, which knows the limits that keys have of their own.
     """
 
     def part(whole: int, least: int = 1) -> int:
@@ -62,7 +65,7 @@ def share_of(settings: Settings, number: int) -> Settings:
 
     llm, guard = settings.llm, settings.guard
     queue = {"max_in_flight": part(llm.max_in_flight), "max_queued": part(llm.max_queued, 0)}
-    rate = {"requests_per_minute": part(guard.requests_per_minute)}
+    rate = {"limits_shared_by": guard.limits_shared_by * settings.workers}
     return settings.model_copy(
         update={"llm": llm.model_copy(update=queue), "guard": guard.model_copy(update=rate)}
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from business_api.settings import GuardSettings, LlmSettings, Settings
+from business_api.settings import LlmSettings, Settings
 from business_api.supervising import LONGEST_PAUSE, pause_after
 from business_api.worker_process import HUNG_SECONDS, Worker
 from business_api.workers import share_of
@@ -34,18 +34,16 @@ def test_workers_that_cannot_serve_are_refused_in_one_line(
     workers=st.integers(1, 64),
     in_flight=st.integers(1, 500),
     queued=st.integers(0, 500),
-    rate=st.integers(1, 5000),
 )
-def test_the_shares_add_up_to_the_limits(workers: int, in_flight: int, queued: int, rate: int) -> None:
+def test_the_shares_add_up_to_the_limits(workers: int, in_flight: int, queued: int) -> None:
     settings = Settings(
         workers=workers,
         llm=LlmSettings(max_in_flight=in_flight, max_queued=queued),
-        guard=GuardSettings(requests_per_minute=rate),
     )
     shares = [share_of(settings, number) for number in range(workers)]
     assert sum(share.llm.max_in_flight for share in shares) == max(in_flight, workers)
     assert sum(share.llm.max_queued for share in shares) == queued
-    assert sum(share.guard.requests_per_minute for share in shares) == max(rate, workers)
+    assert {share.guard.limits_shared_by for share in shares} == {workers}
 
 
 def test_the_pauses_between_starts_grow_to_a_limit() -> None:
