@@ -41,11 +41,18 @@ class LlmSettings(_Group):
     delta_deadline: float = 30.0
     """Longest gap between two deltas, in seconds."""
     total_deadline: float = 600.0
-    max_in_flight: int = Field(64, ge=1)
-    """Generations at once; more wait in the queue."""
+    max_in_flight: int = Field(1024, ge=1)
+    """Most questions at once that are being answered; the limit below it is found by itself."""
+    min_in_flight: int = Field(4, ge=1)
+    """The limit never falls below this."""
+    start_in_flight: int = Field(64, ge=1)
+    """The limit when the service starts; more wait in the queue."""
+    tolerated_queue: float = Field(0.5, gt=0)
+    """Longest wait in the LLM server's own queue, in seconds, before fewer are let through to it."""
     max_queued: int = Field(256, ge=0)
-    """Waiting requests; more are answered 503 with Retry-After."""
-    queue_deadline: float = 30.0
+    """Waiting requests; more are answered 503 or 429 with Retry-After."""
+    queue_deadline: float = Field(10.0, gt=0)
+    """Longest wait in our queue; who would wait longer is refused at once."""
 
 
 class EmbeddingSettings(_Group):
@@ -115,6 +122,8 @@ class GuardSettings(_Group):
     """Accepted `Host` names while no key is required: no page elsewhere can reach us."""
     max_body_bytes: int = 4 * 1024 * 1024
     max_question_chars: int = 100_000
+    priorities: dict[str, Literal["high", "normal", "low"]] = {}
+    """Classes of keys, by the id that `business-api keys list` shows; a key that is not named is normal."""
     requests_per_minute: int = Field(600, ge=1)
     """Per key; callers without a key share one."""
 
