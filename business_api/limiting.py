@@ -14,6 +14,7 @@ falls to the capacity when the excess is more than tolerated, and grows only whi
 
 import statistics
 from collections import deque
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -21,20 +22,25 @@ import msgspec
 ROUND = 16
 """Samples of a round, at least; each round ends in one decision."""
 ROUND_SECONDS = 0.25
+QUICK = 8
+"""The level of a round is what one in so many of its samples stays below: all wait for a queue ahead of them,
+while a prompt that is not cached, a busy replica or a slow network delays only some."""
+NOISE = 1.0
+"""Times the scatter near a level by which it may be off."""
 ROUNDS = 32
 """Rounds whose best level is what a first token takes when nothing waits ahead."""
-GROWTH, FASTEST_GROWTH = 0.02, 0.1
-"""Growth per round, as shares of the limit: after a cut, and at most."""
-SPEED_UP = 1.25
-"""Each round without a cut grows so many times as much as the one before it."""
+GROWTH, CAREFUL_GROWTH = 0.1, 0.02
+"""Growth per round, as shares of the limit; careful near the capacity that was last met, or
+as the wait in the server's queue comes near to what is tolerated."""
+NEAR = (0.8, 1.1)
+"""Shares of that capacity between which the limit is near it."""
 USED = 0.9
 """Share of the limit that must be in flight before it may grow."""
 SHARPEST_CUT = 0.5
 REFUSED_CUT = 0.9
-FUTILE = 2
-"""Cuts in a row that bring no relief; then the wait is not of our making, and is the new normal."""
-RELIEF = 0.25
-"""Share of the expected relief that counts as one."""
+VAIN = 0.6, 0.25
+"""A limit that fell to so much of itself must have brought the excess down as far, or nearly so. If not, the
+wait is not of our making: half as many requests never wait more than half as long in a queue."""
 MEMORY = 1000
 """Samples that the regression remembers."""
 SPREAD = 50.0
@@ -85,20 +91,30 @@ class PromptCost:
 
 
 class _Round(NamedTuple):
-    """A round that has ended: since when, most in flight, the TTFT (ms) of its mean prompt (tokens)."""
+    """A round that has ended: since when, most in flight, and its level: TTFT of its mean prompt (tokens).
+
+    `scatter_ms` is how far its samples near the level lie apart.
+    """
 
     since: float
     in_flight: int
     ttft_ms: float
+    scatter_ms: float
     prompt_tokens: float
 
 
-class _Cut(NamedTuple):
-    """The last cut: the level it was decided on, and the relief (ms) it should bring."""
+@dataclass
+class _Trouble:
+    """What a series of cuts began with: the limit, the highest excess (ms) since then, rounds since then."""
 
-    ttft_ms: float
-    prompt_tokens: float
-    relief_ms: float
+    limit: float
+    excess_ms: float = 0.0
+    rounds: int = 0
+
+    def in_vain(self, limit: float, excess_ms: float) -> bool:
+        """Whether the cuts so far did not help, by what a round sent after them met."""
+        left = limit / self.limit
+        return left <= VAIN[0] and excess_ms > (left + VAIN[1]) * self.excess_ms
 
 
 class Limit:
@@ -111,10 +127,10 @@ class Limit:
         self._rounds: deque[_Round] = deque(maxlen=ROUNDS)
         self._samples: list[Sample] = []
         self._since = self._changed = float("-inf")
-        self._peak = 0
-        self._growth = FASTEST_GROWTH
-        self._cut: _Cut | None = None
-        self._futile = 0
+        self._peak = self._fresh = 0
+        self._capacity = self._full = float("inf")
+        self._remembered = 0
+        self._trouble: _Trouble | None = None
 
     @property
     def places(self) -> int:
@@ -128,40 +144,58 @@ class Limit:
             self._since = sample.sent
         self._samples.append(sample)
         self._peak = max(self._peak, in_flight)
-        fresh = sum(one.sent >= self._changed for one in self._samples)
-        enough = fresh >= ROUND or len(self._samples) >= 2 * ROUND
+        self._fresh += sample.sent >= self._changed
+        enough = self._fresh >= ROUND or len(self._samples) >= 2 * ROUND
         if enough and now - self._since >= ROUND_SECONDS:
-            self._decide(self._ended_round(), now, hold, fresh=fresh >= ROUND)
+            self._decide(self._ended_round(), now, hold, fresh=self._fresh >= ROUND)
 
     def refused(self, now: float, in_flight: int) -> None:
-        """A server had no room: less from now on, unless the last cut has yet to take effect."""
-        if in_flight <= self.places and now - self._changed >= ROUND_SECONDS:
-            self._growth = GROWTH
-            self._set(self._limit * REFUSED_CUT, now)
+        """A server had no room: less from now on, unless the last cut has yet to take effect.
+
+        For twice ROUNDS the limit stays below what was in flight.
+        """
+        if in_flight <= self.places:
+            self._capacity = self._limit * REFUSED_CUT
+            self._full, self._remembered = in_flight - 1, 2 * ROUNDS
+            self._set(self._capacity, now)
 
     def _ended_round(self) -> _Round:
         per_token = self._cost.per_token
         tokens = statistics.fmean(one.prompt_tokens for one in self._samples)
-        rest = statistics.median(one.ttft_ms - per_token * one.prompt_tokens for one in self._samples)
-        return _Round(self._since, self._peak, rest + per_token * tokens, tokens)
+        rests = sorted(one.ttft_ms - per_token * one.prompt_tokens for one in self._samples)
+        quick, next_quick = rests[len(rests) // QUICK], rests[2 * len(rests) // QUICK]
+        return _Round(self._since, self._peak, quick + per_token * tokens, next_quick - quick, tokens)
 
     def _decide(self, ended: _Round, now: float, hold: float | None, *, fresh: bool) -> None:
         sent = statistics.median(one.sent for one in self._samples)
         self._rounds.append(ended)
-        if fresh:
-            self._judge_cut(ended)
+        self._age()
         best = min(map(self._rest, self._rounds))
         excess = self._rest(ended) - best
         alone = best + self._cost.per_token * ended.prompt_tokens
-        if excess > max(self._bounds.tolerated_ms, alone / 2):
-            self._growth = GROWTH
-            self._fall(ended, excess, self._in_flight_at(sent), hold, now)
+        tolerated = max(self._bounds.tolerated_ms, alone / 2)
+        if excess - NOISE * ended.scatter_ms > tolerated:
+            self._congested(excess, self._in_flight_at(sent), hold, now, fresh=fresh)
         elif fresh and ended.in_flight >= USED * self.places:
-            self._set(self._limit + max(1, self._limit * self._growth), now)
-            self._growth = min(self._growth * SPEED_UP, FASTEST_GROWTH)
-        self._samples, self._since, self._peak = [], now, 0
+            self._grow(1 - excess / tolerated, now)
+        self._samples, self._since, self._peak, self._fresh = [], now, 0, 0
 
-    def _rest(self, ended: "_Round | _Cut") -> float:
+    def _grow(self, room: float, now: float) -> None:
+        near = NEAR[0] <= self._limit / self._capacity <= NEAR[1]
+        share = CAREFUL_GROWTH if near else max(CAREFUL_GROWTH, GROWTH * room)
+        self._set(self._limit + max(1, self._limit * share), now)
+
+    def _age(self) -> None:
+        """Forget a refusal and a series of cuts that lie back far enough."""
+        self._remembered -= 1
+        if not self._remembered:
+            self._full = float("inf")
+        if (trouble := self._trouble) is not None:
+            trouble.rounds += 1
+            if trouble.rounds > ROUNDS or self._limit >= USED * trouble.limit:
+                self._trouble = None
+
+    def _rest(self, ended: _Round) -> float:
         """What a level would be without its prompts, in ms."""
         return ended.ttft_ms - self._cost.per_token * ended.prompt_tokens
 
@@ -171,28 +205,24 @@ class Limit:
             (r.in_flight for r in reversed(self._rounds) if r.since <= moment), self._rounds[0].in_flight
         )
 
-    def _fall(self, ended: _Round, excess_ms: float, in_flight: int, hold: float | None, now: float) -> None:
+    def _congested(
+        self, excess_ms: float, in_flight: int, hold: float | None, now: float, *, fresh: bool
+    ) -> None:
+        """Fall to the capacity; or go back to where the cuts began, if they are in vain."""
         if hold is None:
             return
-        waits = min(excess_ms / 1000 / hold, 1.0)
-        capacity = max(in_flight * (1 - waits), self._limit * SHARPEST_CUT)
+        trouble = self._trouble = self._trouble or _Trouble(self._limit)
+        if fresh and trouble.in_vain(self._limit, excess_ms):
+            self._trouble = None
+            self._rounds = deque([self._rounds[-1]], ROUNDS)
+            self._set(trouble.limit, now)
+            return
+        trouble.excess_ms = max(trouble.excess_ms, excess_ms)
+        capacity = max(in_flight * (1 - excess_ms / 1000 / hold), self._limit * SHARPEST_CUT)
         if capacity < self._limit:
-            relief = (1 - capacity / self._limit) * hold * 1000
-            self._cut = _Cut(ended.ttft_ms, ended.prompt_tokens, relief)
+            self._capacity = capacity
             self._set(capacity, now)
 
-    def _judge_cut(self, ended: _Round) -> None:
-        """Whether the last cut brought relief. If cuts do not, the past no longer says what is normal."""
-        if self._cut is None:
-            return
-        relieved = self._rest(self._cut) - self._rest(ended) >= RELIEF * self._cut.relief_ms
-        self._futile = 0 if relieved else self._futile + 1
-        self._cut = None
-        if self._futile >= FUTILE:
-            self._futile = 0
-            self._rounds.clear()
-            self._rounds.append(ended)
-
     def _set(self, limit: float, now: float) -> None:
-        self._limit = min(max(limit, self._bounds.least), self._bounds.most)
-        self._changed = now
+        self._limit = min(max(min(limit, self._full), self._bounds.least), self._bounds.most)
+        self._changed, self._fresh = now, 0

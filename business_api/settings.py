@@ -47,7 +47,7 @@ class LlmSettings(_Group):
     """The limit never falls below this."""
     start_in_flight: int = Field(64, ge=1)
     """The limit when the service starts; more wait in the queue."""
-    tolerated_queue: float = Field(0.5, gt=0)
+    tolerated_queue: float = Field(0.25, gt=0)
     """Longest wait in the LLM server's own queue, in seconds, before fewer are let through to it."""
     max_queued: int = Field(256, ge=0)
     """Waiting requests; more are answered 503 or 429 with Retry-After."""

@@ -31,6 +31,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     kv_tokens: int = 403_000
     max_num_seqs: int = 256
     max_batched_tokens: int = 8192
+    max_num_queued_reqs: int = 10**9
 
 
 class Slo(msgspec.Struct, frozen=True):
@@ -93,6 +94,13 @@ class Batch:
         """Answers in the batch."""
         return len(self._prefilling) + len(self._ending)
 
+    def submit(self, one: Asked) -> bool:
+        """Queue it; False if as many wait or run as may."""
+        if len(self.waiting) + self.running >= self.server.max_num_queued_reqs:
+            return False
+        self.waiting.append(one)
+        return True
+
     def step(self) -> tuple[float, list[Asked], list[Asked]] | None:
         """The next pass: how many seconds it takes, who says a first token at its end, who its last."""
         number, decoding = next(self._steps), len(self._ending)
@@ -133,7 +141,10 @@ class Batch:
 
 @dataclass
 class Run:
-    """One simulated run. `patience` is the longest wait in our queue, `retrieval` the time before the LLM."""
+    """One simulated run. `patience` is the longest wait in our queue, `retrieval` the time before the LLM.
+
+    `lag` is what the way to the LLM server takes for a request that is sent then. All in seconds.
+    """
 
     rules: Rules
     callers: Sequence[Callers]
@@ -142,6 +153,7 @@ class Run:
     patience: float = 1.0
     retrieval: float = 0.02
     seed: int = 1
+    lag: Callable[[float], float] = lambda now: 0.0
     on_second: Callable[["Run", float], None] = lambda run, now: None
     asked: list[Asked] = field(default_factory=list)
 
@@ -191,8 +203,14 @@ class Run:
 
     def _send(self, one: Asked, now: float) -> None:
         one.sent, one.uncomputed = now, one.prompt
-        self.batch.waiting.append(one)
-        if not self._busy:
+        self._at(now + self.lag(now), lambda later: self._submit(one, later))
+
+    def _submit(self, one: Asked, now: float) -> None:
+        if not self.batch.submit(one):
+            one.status = 503
+            self._tell(self.gate.observe(None, one.prompt, now), now)
+            self._tell(self.gate.leave(one.ticket, now), now)
+        elif not self._busy:
             self._step(now)
 
     def _step(self, now: float) -> None:
