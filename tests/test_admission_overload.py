@@ -1,4 +1,4 @@
-"""Overload, in virtual time: goodput is kept, keys are fair to each other, the limit finds the server's capacity.
+"""Overload, in virtual time: goodput is kept, keys are fair, the limit finds the server's capacity.
 
 All figures are counts of a deterministic simulation.
 """
@@ -64,7 +64,10 @@ def test_a_flooding_key_does_not_take_a_polite_one_its_answers() -> None:
 
 
 def test_a_higher_class_is_answered_while_a_lower_one_floods() -> None:
-    low, high = Callers(rate=10 * CAPACITY, key="batch", rank=2), Callers(rate=CAPACITY / 2, key="live", rank=0)
+    low, high = (
+        Callers(rate=10 * CAPACITY, key="batch", rank=2),
+        Callers(rate=CAPACITY / 2, key="live", rank=0),
+    )
     run = played(low, high)
     assert run.attainment(SLO, WARM, "live") >= 0.99
     assert run.goodput(SLO, WARM, "batch") > 0.1 * CAPACITY
