@@ -1,14 +1,13 @@
 """Overload in virtual time: open-loop callers, our gate, and a batching LLM server, as discrete events.
 
-Deterministic: the same seed gives the same counts on any machine. The server is the linear model of a batch
-that is bound by memory bandwidth: a step takes `step_ms`, `step_ms_per_answer` for each answer in it, and the
-time to compute the prompts that are let into it.
+Deterministic: the same seed gives the same counts on any machine. The server is the simulated one
+(`simulated_batching`), without its sockets.
 """
 
 import heapq
 import itertools
+import math
 import random
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,21 +16,13 @@ import msgspec
 from business_api.gate import Gate, Rules, Verdict
 from business_api.limiting import Bounds
 from business_api.queueing import Ticket
+from loadtests.simulated_batching import Batching, Generation, Preset, presets
 
+H100 = presets()["h100-8b"]
+RULES = Rules(Bounds(start=64, least=4, most=1024, tolerated_ms=250), most_waiting=256)
+"""The gate as the settings have it when nothing is set."""
 FREE = Rules(Bounds(start=10**6, least=10**6, most=10**6, tolerated_ms=1e9), most_waiting=0)
 """No admission control: everything goes to the LLM server at once."""
-
-
-class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """An LLM server. The defaults are those of an 8B model on an H100 (loadtests/simulated_llm.toml)."""
-
-    step_ms: float = 4.2
-    step_ms_per_answer: float = 0.0394
-    prefill_tokens_per_second: float = 24600
-    kv_tokens: int = 403_000
-    max_num_seqs: int = 256
-    max_batched_tokens: int = 8192
-    max_num_queued_reqs: int = 10**9
 
 
 class Slo(msgspec.Struct, frozen=True):
@@ -68,7 +59,6 @@ class Asked:
     shed: float | None = None
     status: int = 0
     retry_after: float | None = None
-    uncomputed: int = 0
 
     def good(self, slo: Slo) -> bool:
         """Whether it was answered within the objectives."""
@@ -77,79 +67,19 @@ class Asked:
         return self.first - self.at <= slo.ttft and self.done - self.first <= slo.tpot * self.answer
 
 
-class Batch:
-    """The batching server: a queue, prompts being computed, answers being made."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.waiting: deque[Asked] = deque()
-        self._prefilling: deque[Asked] = deque()
-        self._ending: list[tuple[int, int, Asked]] = []
-        self._steps = itertools.count()
-        self._order = itertools.count()
-        self._kv = 0
-
-    @property
-    def running(self) -> int:
-        """Answers in the batch."""
-        return len(self._prefilling) + len(self._ending)
-
-    def submit(self, one: Asked) -> bool:
-        """Queue it; False if as many wait or run as may."""
-        if len(self.waiting) + self.running >= self.server.max_num_queued_reqs:
-            return False
-        self.waiting.append(one)
-        return True
-
-    def step(self) -> tuple[float, list[Asked], list[Asked]] | None:
-        """The next pass: how many seconds it takes, who says a first token at its end, who its last."""
-        number, decoding = next(self._steps), len(self._ending)
-        budget = left = max(0, self.server.max_batched_tokens - decoding)
-        firsts = []
-        while left and self._may_prefill():
-            one = self._prefilling[0]
-            computed = min(one.uncomputed, left)
-            one.uncomputed -= computed
-            left -= computed
-            if not one.uncomputed:
-                firsts.append(self._prefilling.popleft())
-        if not decoding and left == budget:
-            return None
-        for one in firsts:
-            heapq.heappush(self._ending, (number + one.answer - 1, next(self._order), one))
-        lasts = []
-        while self._ending and self._ending[0][0] <= number:
-            lasts.append(heapq.heappop(self._ending)[2])
-            self._kv -= lasts[-1].prompt + lasts[-1].answer
-        server = self.server
-        seconds = (server.step_ms + server.step_ms_per_answer * decoding) / 1000
-        return seconds + (budget - left) / server.prefill_tokens_per_second, firsts, lasts
-
-    def _may_prefill(self) -> bool:
-        """Whether there is a prompt to compute, taking the oldest from the queue if it fits."""
-        if self._prefilling:
-            return True
-        if not self.waiting or self.running >= self.server.max_num_seqs:
-            return False
-        size = self.waiting[0].prompt + self.waiting[0].answer
-        if self._kv + size > self.server.kv_tokens and self.running:
-            return False
-        self._kv += size
-        self._prefilling.append(self.waiting.popleft())
-        return True
-
-
 @dataclass
 class Run:
     """One simulated run. `patience` is the longest wait in our queue, `retrieval` the time before the LLM.
 
-    `lag` is what the way to the LLM server takes for a request that is sent then. All in seconds.
+    `lag` is what the way to the LLM server takes for a request that is sent then. All in seconds. The server
+    refuses what comes while `most_inside` requests wait or run in it.
     """
 
     rules: Rules
     callers: Sequence[Callers]
     seconds: float
-    server: Server = field(default_factory=Server)
+    preset: Preset = H100
+    most_inside: float = math.inf
     patience: float = 1.0
     retrieval: float = 0.02
     seed: int = 1
@@ -159,7 +89,8 @@ class Run:
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.rules)
-        self.batch = Batch(self.server)
+        self.batch = Batching(self.preset)
+        self._inside: dict[Generation, Asked] = {}
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._number = itertools.count()
         self._busy = False
@@ -202,29 +133,35 @@ class Run:
                 one.shed, one.status, one.retry_after = now, refusal.status, refusal.retry_after
 
     def _send(self, one: Asked, now: float) -> None:
-        one.sent, one.uncomputed = now, one.prompt
+        one.sent = now
         self._at(now + self.lag(now), lambda later: self._submit(one, later))
 
     def _submit(self, one: Asked, now: float) -> None:
-        if not self.batch.submit(one):
+        if len(self._inside) >= self.most_inside:
             one.status = 503
             self._tell(self.gate.observe(None, one.prompt, now), now)
             self._tell(self.gate.leave(one.ticket, now), now)
-        elif not self._busy:
+            return
+        generation = Generation(one.prompt, one.answer)
+        self._inside[generation] = one
+        self.batch.submit(generation)
+        if not self._busy:
             self._step(now)
 
     def _step(self, now: float) -> None:
-        taken = self.batch.step()
-        self._busy = taken is not None
-        if taken is not None:
-            seconds, firsts, lasts = taken
-            self._at(now + seconds, lambda later: self._stepped(firsts, lasts, later))
+        step = self.batch.step()
+        self._busy = step is not None
+        if step is not None:
+            # what was said changes in later steps
+            firsts = [one for one in step.speakers if one.said == 1]
+            lasts = [one for one in step.speakers if one.over]
+            self._at(now + step.seconds, lambda later: self._stepped(firsts, lasts, later))
 
-    def _stepped(self, firsts: list[Asked], lasts: list[Asked], now: float) -> None:
-        for one in firsts:
-            one.first = now
+    def _stepped(self, firsts: list[Generation], lasts: list[Generation], now: float) -> None:
+        for one in map(self._inside.__getitem__, firsts):
+            one.first = one.first or now
             self._tell(self.gate.observe((now - one.sent) * 1000, one.prompt, now), now)
-        for one in lasts:
+        for one in map(self._inside.pop, lasts):
             one.done = now
             self._tell(self.gate.leave(one.ticket, now), now)
         self._step(now)

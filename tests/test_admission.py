@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from business_api.admission import Admission
+from business_api.admission import Admission, rules_of
 from business_api.answering import Answer
 from business_api.assistants import Assistant
 from business_api.errors import Overloaded, UpstreamUnavailable
@@ -15,6 +15,7 @@ from business_api.place import Place
 from business_api.settings import LlmSettings
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
+from loadtests.overload import RULES
 from tests.fakes import FakeLlm, FixedShelf, eventually
 from tests.test_answering import Stage, read
 
@@ -223,3 +224,7 @@ async def test_first_tokens_and_refusals_for_want_of_room_are_told() -> None:
     with pytest.raises(Overloaded):
         await upstream.generate(prompt, {}, "id-2")
     assert told == [(running.ttft_ms, 70), (None, 70)]
+
+
+def test_the_gate_of_the_simulations_is_the_one_of_the_default_settings() -> None:
+    assert rules_of(LlmSettings()) == RULES

@@ -9,18 +9,16 @@ import pytest
 from msgspec.structs import replace
 
 from business_api.gate import Rules
-from business_api.limiting import Bounds
-from loadtests.overload import FREE, Callers, Run, Server, Slo
+from loadtests.overload import FREE, H100, RULES, Callers, Run, Slo
 
-RULES = Rules(Bounds(start=64, least=4, most=1024, tolerated_ms=250), most_waiting=256)
 SLO = Slo()
 CAPACITY = 38.0
 """Requests per second at which the server's goodput peaks."""
 WARM = 20.0
 
 
-def played(*callers: Callers, seconds: float = 60, rules: Rules = RULES, server: Server | None = None) -> Run:
-    run = Run(rules, callers, seconds, server=server or Server()).play()
+def played(*callers: Callers, seconds: float = 60, rules: Rules = RULES) -> Run:
+    run = Run(rules, callers, seconds).play()
     assert (run.gate.running, run.gate.waiting, run.gate.keys) == (0, 0, 0)
     return run
 
@@ -57,7 +55,7 @@ def test_everyone_is_answered_or_told_when_to_come_back() -> None:
 
 def test_a_flooding_key_does_not_take_a_polite_one_its_answers() -> None:
     flood, polite = Callers(rate=10 * CAPACITY, key="flood"), Callers(rate=CAPACITY / 10, key="polite")
-    run = played(flood, polite, seconds=100)
+    run = played(flood, polite, seconds=80)
     assert run.attainment(SLO, WARM, "polite") >= 0.99
     assert run.goodput(SLO, WARM) >= 0.85 * peak()
     assert {one.status for one in run.asked if one.shed and one.at >= WARM and one.key == "flood"} == {429}
@@ -76,11 +74,11 @@ def test_a_higher_class_is_answered_while_a_lower_one_floods() -> None:
 @pytest.mark.parametrize(("seats", "start"), [(256, 16), (64, 512), (8, 64)])
 def test_the_limit_finds_how_many_the_server_takes(seats: int, start: int) -> None:
     rules = Rules(replace(RULES.bounds, start=start), 256)
-    server, limits = Server(max_num_seqs=seats), list[int]()
-    run = Run(rules, [Callers(rate=2 * CAPACITY)], 200, server=server)
+    preset, limits = replace(H100, max_num_seqs=seats), list[int]()
+    run = Run(rules, [Callers(rate=2 * CAPACITY)], 120, preset=preset)
     run.on_second = lambda _, now: limits.append(run.gate.places)
     run.play()
-    settled = sorted(limits[100:])
+    settled = sorted(limits[60:])
     assert 0.8 * seats <= settled[len(settled) // 2] <= max(1.25 * seats, seats + 20)
 
 
@@ -95,7 +93,7 @@ def test_longer_prompts_do_not_make_the_limit_collapse() -> None:
 
 
 def test_a_server_that_refuses_is_asked_less() -> None:
-    server = Server(max_num_seqs=64, max_num_queued_reqs=72)
-    run = Run(RULES, [Callers(rate=2 * CAPACITY)], 60, server=server).play()
+    preset = replace(H100, max_num_seqs=64)
+    run = Run(RULES, [Callers(rate=2 * CAPACITY)], 60, preset=preset, most_inside=72).play()
     refused = [one for one in run.asked if one.at >= WARM and one.sent and one.done is None]
     assert len(refused) <= 0.01 * sum(one.at >= WARM and one.done is not None for one in run.asked)
