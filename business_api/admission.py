@@ -39,21 +39,28 @@ class Admission:
         """Wait for a place (the `Admit` port). Raises Overloaded, or RateLimited for a key over its share."""
         began = self._clock()
         ticket = self._ticket(question, assistant, began)
+        told = self.gate.arrive(ticket, began)
+        if told == [(ticket, None)]:
+            return Place(0.0, lambda: self._leave(ticket))
+        if (refusal := await self._turn(ticket, told)) is not None:
+            raise refusal
+        return Place((self._clock() - began) * 1000, lambda: self._leave(ticket))
+
+    async def _turn(self, ticket: Ticket, told: list[Verdict]) -> ServiceError | None:
+        """The verdict on the ticket, once it has come."""
         loop = asyncio.get_running_loop()
-        self._turns[ticket] = turn = loop.create_future()
-        timer = loop.call_later(ticket.deadline - began, self._expire, ticket)
+        turn: asyncio.Future[ServiceError | None] = loop.create_future()
+        self._turns[ticket] = turn
+        timer = loop.call_later(ticket.deadline - ticket.arrived, self._expire, ticket)
         try:
-            self._tell(self.gate.arrive(ticket, began))
-            refusal = await turn
+            self._tell(told)
+            return await turn
         except BaseException:
             self._leave(ticket)
             raise
         finally:
             timer.cancel()
             del self._turns[ticket]
-        if refusal is not None:
-            raise refusal
-        return Place((self._clock() - began) * 1000, lambda: self._leave(ticket))
 
     def observe(self, ttft_ms: float | None, prompt_tokens: int) -> None:
         """Learn from a first token (ms after it was asked for), or from a server without room (None)."""

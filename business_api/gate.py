@@ -113,18 +113,20 @@ class Gate:
     def arrive(self, ticket: Ticket, now: float) -> list[Verdict]:
         """A new request. Without a verdict on it, it waits."""
         self._present[ticket.key] += 1
+        if not self.waiting and self.running < self.places:
+            return [self._let_in(ticket, now)]
         wait = self._wait(ticket, now)
         if wait is not None and now + wait > ticket.deadline:
             return [self._shed(ticket, "hopeless", wait)]
-        shed = []
-        if self.running >= self.places and self.waiting >= self._rules.most_waiting:
-            leaving = self._queue.to_give_way(ticket)
-            if leaving is None:
-                return [self._shed(ticket, "full", wait)]
-            self._queue.remove(leaving)
-            shed = [self._shed(leaving, "displaced", wait)]
+        if self.waiting < self._rules.most_waiting:
+            self._queue.push(ticket)
+            return []
+        leaving = self._queue.to_give_way(ticket)
+        if leaving is None:
+            return [self._shed(ticket, "full", wait)]
+        self._queue.remove(leaving)
         self._queue.push(ticket)
-        return shed + self._admit(now)
+        return [self._shed(leaving, "displaced", self._wait(leaving, now))]
 
     def expire(self, ticket: Ticket, now: float) -> list[Verdict]:
         """The ticket's deadline has come while it waited."""
@@ -134,11 +136,11 @@ class Gate:
 
     def leave(self, ticket: Ticket, now: float) -> list[Verdict]:
         """The request is over, or its caller hung up, wherever it is by now. Harmless when it has left."""
-        if self._queue.remove(ticket):
-            self._gone(ticket)
-        elif (since := self._running.pop(ticket, None)) is not None:
-            self._gone(ticket)
+        if (since := self._running.pop(ticket, None)) is not None:
             self._pace.ended(ticket.cost, now - since, now)
+        elif not self._queue.remove(ticket):
+            return []
+        self._gone(ticket)
         return self._admit(now)
 
     def observe(self, ttft_ms: float | None, prompt_tokens: int, now: float) -> list[Verdict]:
@@ -153,17 +155,17 @@ class Gate:
     def _admit(self, now: float) -> list[Verdict]:
         verdicts: list[Verdict] = []
         while self.waiting and self.running < self.places:
-            ticket = self._queue.pop()
-            self._running[ticket] = now
-            verdicts.append((ticket, None))
-            if self.running == self.places:
-                self._pace.stirred(now)
+            verdicts.append(self._let_in(self._queue.pop(), now))
         return verdicts
+
+    def _let_in(self, ticket: Ticket, now: float) -> Verdict:
+        self._running[ticket] = now
+        if self.running == self.places:
+            self._pace.stirred(now)
+        return ticket, None
 
     def _wait(self, ticket: Ticket, now: float) -> float | None:
         """Seconds until the ticket would have a place if it came now; None if nobody can tell."""
-        if self.running < self.places:
-            return 0.0
         return self._pace.wait(self._queue.ahead_of(ticket), self.places, now)
 
     def _shed(self, ticket: Ticket, reason: str, wait: float | None) -> Verdict:
