@@ -1,4 +1,4 @@
-"""The story of a request: guard -> rewrite -> retrieve -> judge -> prompt -> generate -> record.
+"""The story of a request: guard -> admit -> rewrite -> retrieve -> judge -> prompt -> generate -> record.
 
 `answer` returns once the model has begun (or has not been needed), so every refusal and every outage is an
 exception, raised while the caller can still be sent a status code. Then deltas flow through `Answer`, which
@@ -30,6 +30,7 @@ from business_api.exchange import (
 )
 from business_api.extracting import quoted
 from business_api.passages import Passage, Query
+from business_api.place import Admit
 from business_api.supporting import Similarity
 from business_api.unfolding import Answer, Spoken, end, named
 
@@ -45,6 +46,7 @@ class Parts:
 
     assistants: Assistants
     check: Callable[[Question], None]
+    admit: Admit
     rewrite: Rewrite
     retrieve: Retrieve
     judge: Judge
@@ -62,13 +64,15 @@ async def answer(question: Question, parts: Parts) -> Answer:
     Raises Refused before any work is done, Unavailable when there can be no answer now.
     """
     exchange = Exchange(question=question)
-    began = time.perf_counter()
+    began, record = time.perf_counter(), parts.record
     try:
         parts.check(question)
         assistant = parts.assistants.get(question.assistant)
         exchange.versions["assistant"] = assistant.version
         if parts.reserve is not None:
             await parts.reserve(question, assistant)
+        place = await parts.admit(question, assistant)
+        exchange.timings_ms["queue"], record = place.queue_ms, place.ending(parts.record)
         if assistant.collection is not None:
             await _retrieve(exchange, assistant, parts)
         if (refusal := _abstention(exchange, assistant)) is not None:
@@ -76,13 +80,15 @@ async def answer(question: Question, parts: Parts) -> Answer:
         else:
             exchange.prompt = _fill(exchange, assistant, parts)
             generation = await _generate(exchange, assistant, parts)
+        if isinstance(generation, Spoken):
+            place.give_back()
+        return Answer(exchange, generation, record, began, _citing(exchange, assistant, parts))
     except BaseException as exc:  # cancellation too: a caller that hangs up leaves an exchange behind
         end(exchange, exc, began)
-        parts.record(exchange)
+        record(exchange)
         if isinstance(exc, Exception):
             raise named(exc, exchange) from exc
         raise
-    return Answer(exchange, generation, parts.record, began, _citing(exchange, assistant, parts))
 
 
 async def _retrieve(exchange: Exchange, assistant: Assistant, parts: Parts) -> None:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from business_api.errors import InvalidRequest
-from business_api.exchange import Message
+from business_api.exchange import Message, Priority
 from business_api.passages import LANGUAGE_TAG, Narrowing, primary_language
 
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -36,6 +36,7 @@ class TandemFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     explain: bool = False
     filter: Filter | None = None
+    priority: Priority | None = None
 
     @property
     def narrowing(self) -> Narrowing | None:

@@ -71,6 +71,7 @@ class ChatbotApi:
             id=new_id(),
             tenant=caller.tenant,
             key=caller.key_id,
+            priority=asked.tandem.priority,
             assistant=asked.assistant or self.parts.assistants.default,
             messages=(*earlier, Message(role="user", content=asked.message)),
             conversation=conversation,

@@ -7,7 +7,7 @@ one question with all that happened to it: the only mutable thing here, with one
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -16,6 +16,10 @@ from business_api.passages import Candidate, Narrowing, Passage, Query
 
 CONTRACT = "1"
 """Version of the `tandem` object and of the exchange record; raised when a field changes its meaning."""
+
+
+Priority = Literal["high", "normal", "low"]
+"""Classes of questions; the first is served first."""
 
 
 class Outcome(StrEnum):
@@ -70,6 +74,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     conversation: str | None = None
     key: str | None = None
+    priority: Priority | None = None
     narrowing: Narrowing | None = None
     explain: bool = False
 
@@ -179,7 +184,6 @@ class Generation(Protocol):
     fingerprint: str | None
     finish_reason: str | None
     usage: Usage | None
-    queue_ms: float
     ttft_ms: float
 
     def __aiter__(self) -> AsyncIterator[Delta]: ...

@@ -75,6 +75,7 @@ class OpenAiApi:
             id=new_id(),
             tenant=caller.tenant,
             key=caller.key_id,
+            priority=asked.tandem.priority,
             assistant=asked.model,
             messages=asked.question_messages(),
             sampling=asked.sampling(),

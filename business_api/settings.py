@@ -41,11 +41,18 @@ class LlmSettings(_Group):
     delta_deadline: float = 30.0
     """Longest gap between two deltas, in seconds."""
     total_deadline: float = 600.0
-    max_in_flight: int = Field(64, ge=1)
-    """Generations at once; more wait in the queue."""
+    max_in_flight: int = Field(1024, ge=1)
+    """Most questions at once that are being answered; the limit below it is found by itself."""
+    min_in_flight: int = Field(4, ge=1)
+    """The limit never falls below this."""
+    start_in_flight: int = Field(64, ge=1)
+    """The limit when the service starts; more wait in the queue."""
+    tolerated_queue: float = Field(0.25, gt=0)
+    """Longest wait in the LLM server's own queue, in seconds, before fewer are let through to it."""
     max_queued: int = Field(256, ge=0)
-    """Waiting requests; more are answered 503 with Retry-After."""
-    queue_deadline: float = 30.0
+    """Waiting requests; more are answered 503 or 429 with Retry-After."""
+    queue_deadline: float = Field(10.0, gt=0)
+    """Longest wait in our queue; who would wait longer is refused at once."""
 
 
 class EmbeddingSettings(_Group):
@@ -129,6 +136,8 @@ class GuardSettings(_Group):
     """While Redis is away: limit in each process by itself, limit nothing, or answer 503."""
     limits_shared_by: int = Field(1, ge=1)
     """Processes that a key's limits are split among while there is no Redis to share them."""
+    priorities: dict[str, Literal["high", "normal", "low"]] = {}
+    """Classes of keys, by the id that `business-api keys list` shows; a key that is not named is normal."""
 
 
 class SinkSettings(_Group):

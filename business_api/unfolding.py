@@ -18,7 +18,6 @@ class Spoken:
 
     fingerprint: str | None = None
     usage: Usage | None = None
-    queue_ms = 0.0
     ttft_ms = 0.0
 
     def __init__(self, text: str, *, model: str, finish_reason: str) -> None:
@@ -49,7 +48,7 @@ class Answer:
         self._began = began
         self._citing = citing
         self._recorded = False
-        exchange.timings_ms |= {"queue": generation.queue_ms, "ttft": generation.ttft_ms}
+        exchange.timings_ms["ttft"] = generation.ttft_ms
 
     async def __aenter__(self) -> "Answer":
         return self

@@ -1,4 +1,4 @@
-"""Talks to the LLM server: queue, deadlines, the first-delta gate, the true success test, cancellation.
+"""Talks to the LLM server: deadlines, the first-delta gate, the true success test, cancellation.
 
 `generate` returns once the first real content has arrived. Up to there every refusal and outage is an
 exception with an HTTP status; nothing was sent to the caller yet. `[DONE]` is not success: vLLM sends it
@@ -7,7 +7,7 @@ after aborts and errors too. Success is a known finish_reason and usage.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,12 +24,14 @@ from business_api.errors import (
 from business_api.exchange import Delta, Prompt, Usage
 from business_api.frames import Choice, Content, Frame
 from business_api.settings import LlmSettings
-from business_api.slots import Slots
 from business_api.transport import Reply, Transport, payloads
 
 FINISHED = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 """finish_reasons of an answer that is complete; vLLM's `abort` is not one."""
 
+
+Observe = Callable[[float | None, int], None]
+"""(ms to the first token, tokens of the prompt): told of each request; None of one that found no room."""
 
 _frames = msgspec.json.Decoder(Frame)
 
@@ -37,15 +39,12 @@ _frames = msgspec.json.Decoder(Frame)
 class Running:
     """A running answer (the `Generation` of exchange.py). Made by Upstream.generate."""
 
-    def __init__(
-        self, reply: Reply, slots: Slots, settings: LlmSettings, queue_ms: float, began: float
-    ) -> None:
-        self._reply, self._slots, self._settings = reply, slots, settings
+    def __init__(self, reply: Reply, settings: LlmSettings, began: float) -> None:
+        self._reply, self._settings = reply, settings
         self._frames = payloads(reply)
         self._began = began
         self._first: Delta | None = None
         self._open = True
-        self.queue_ms = queue_ms
         self.ttft_ms = 0.0
         self.model = ""
         self.fingerprint: str | None = None
@@ -100,10 +99,9 @@ class Running:
         return Delta(said.content or "", calls or None, logprobs, said.refusal)
 
     async def aclose(self) -> None:
-        """Hang up if the answer has not ended, so that the LLM stops; frees the slot. Idempotent."""
+        """Hang up if the answer has not ended, so that the LLM stops. Idempotent."""
         if self._open:
             self._open = False
-            self._slots.give_back()
             await self._frames.aclose()
             await self._reply.aclose()
 
@@ -111,30 +109,39 @@ class Running:
 class Upstream:
     """An OpenAI-compatible LLM server."""
 
-    def __init__(self, transport: Transport, settings: LlmSettings) -> None:
+    def __init__(
+        self, transport: Transport, settings: LlmSettings, observe: Observe = lambda ttft_ms, tokens: None
+    ) -> None:
         self._transport = transport
         self._settings = settings
         self._model = settings.model
-        self.slots = Slots(settings)
+        self._observe = observe
 
     async def generate(self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str) -> Running:
         """Start answering (the `Generate` port). The caller must close what it gets."""
-        queued = await self.slots.take()
+        tokens = (
+            sum(len(message.content or "") for message in prompt.messages) / self._settings.bytes_per_token
+        )
+        began = time.perf_counter()
         try:
-            return await self._begin(prompt, sampling, request_id, queued)
-        except BaseException:
-            self.slots.give_back()
+            running = await self._begin(prompt, sampling, request_id, began)
+        except Overloaded:
+            self._observe(None, int(tokens))
             raise
+        except UpstreamTimeout:
+            self._observe((time.perf_counter() - began) * 1000, int(tokens))
+            raise
+        self._observe(running.ttft_ms, int(tokens))
+        return running
 
     async def _begin(
-        self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str, queued: float
+        self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str, began: float
     ) -> Running:
-        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.first_delta_deadline):
                 body = await self._body(prompt, sampling)
                 async with self._accepted(body, request_id) as reply:
-                    running = Running(reply, self.slots, self._settings, queued, began)
+                    running = Running(reply, self._settings, began)
                     await running.begin()
                     return running
         except TimeoutError as exc:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from business_api.abstaining import CalibratedJudge, Calibration, shipped_calibration
+from business_api.admission import Admission
 from business_api.answering import Parts
 from business_api.assistants import Assistants
 from business_api.embedding import CachedEmbedder, Embedder, open_embedder
@@ -57,14 +58,16 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         stores = await _stores(settings, assistants, embedder, opened)
         transport = open_transport(settings.llm.url, settings.llm.connect_deadline)
         opened.push_async_callback(transport.aclose)
-        upstream = Upstream(transport, settings.llm)
+        admission = Admission(settings.llm, settings.guard.priorities)
+        upstream = Upstream(transport, settings.llm, admission.observe)
         guard = Guard.open(settings)
         opened.push_async_callback(guard.aclose)
-        metrics = watching(upstream, sink, guard)
+        metrics = watching(admission, sink, guard)
         chosen = settings.embedding
         parts = Parts(
             assistants=assistants,
             check=guard.check,
+            admit=admission.admit,
             rewrite=_rewriting(settings, upstream, stores).rewrite,
             retrieve=(await _retriever(settings, assistants, stores, embedder, opened)).retrieve,
             judge=_judge(settings, assistants, embedder.name),
@@ -147,13 +150,13 @@ def _prompting(settings: Settings, assistants: Assistants) -> Prompting:
     )
 
 
-def watching(upstream: Upstream, sink: Sink, guard: Guard) -> Metrics:
+def watching(admission: Admission, sink: Sink, guard: Guard) -> Metrics:
     """The counters, with those of the queue and the sink that are read when they are asked for."""
-    metrics = Metrics()
-    metrics.watch(
-        "tandem_generations_running", "Generations on the LLM server", lambda: upstream.slots.running
-    )
-    metrics.watch("tandem_generations_waiting", "Requests in our queue", lambda: upstream.slots.waiting)
+    metrics, gate = Metrics(), admission.gate
+    metrics.watch("tandem_generations_running", "Questions being answered", lambda: gate.running)
+    metrics.watch("tandem_generations_waiting", "Questions in our queue", lambda: gate.waiting)
+    metrics.watch("tandem_generations_limit", "Questions that may be answered at once", lambda: gate.places)
+    metrics.watch_counts("tandem_shed", "Questions refused under overload, by reason", "reason", gate.shed)
     metrics.watch_counts("tandem_recorded", "Exchanges in the sink, by state", "state", sink.counts)
     metrics.watch_counts("tandem_dropped", "Exchanges that were not kept, by reason", "reason", sink.dropped)
     metrics.watch_counts(

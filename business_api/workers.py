@@ -64,7 +64,10 @@ def share_of(settings: Settings, number: int) -> Settings:
         return max(least, (whole + number) // settings.workers)
 
     llm, guard = settings.llm, settings.guard
-    queue = {"max_in_flight": part(llm.max_in_flight), "max_queued": part(llm.max_queued, 0)}
+    places = {
+        name: part(getattr(llm, name)) for name in ("max_in_flight", "min_in_flight", "start_in_flight")
+    }
+    queue = {**places, "max_queued": part(llm.max_queued, 0)}
     rate = {"limits_shared_by": guard.limits_shared_by * settings.workers}
     return settings.model_copy(
         update={"llm": llm.model_copy(update=queue), "guard": guard.model_copy(update=rate)}

@@ -9,6 +9,7 @@ from business_api.assistants import Assistant, Assistants
 from business_api.exchange import Exchange, Found, Generate, Message, Prompt, Question, Rewritten
 from business_api.ids import new_id
 from business_api.passages import Chunk, Passage, Query
+from business_api.place import Place as LlmPlace
 from business_api.prompting import Prompting
 from business_api.supporting import Similarity
 from business_api.unfolding import Spoken
@@ -56,9 +57,13 @@ async def tell(
     async def rewrite(question: Question, asked: Assistant) -> Rewritten:
         return Rewritten(query=Query((question.text,)))
 
+    async def admit(question: Question, asked: Assistant) -> LlmPlace:
+        return LlmPlace(0.0, lambda: None)
+
     parts = Parts(
         assistants=Assistants([assistant]),
         check=lambda question: None,
+        admit=admit,
         rewrite=rewrite,
         retrieve=retrieve,
         judge=lambda question, found, asked: None,

@@ -43,7 +43,7 @@ class Business:
             "BUSINESS_API_PORT": str(port),
             "BUSINESS_API_VAR": str(self.var),
             "BUSINESS_API_GUARD__REQUESTS_PER_MINUTE": "10000000",
-            "BUSINESS_API_LLM__MAX_IN_FLIGHT": "1024",
+            "BUSINESS_API_LLM__START_IN_FLIGHT": "1024",
         }
 
     def prepare(self, models: Path) -> bool:

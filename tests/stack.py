@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from business_api.admission import Admission
 from business_api.answering import Parts
 from business_api.app import create_app
 from business_api.assistants import Assistant, Assistants
 from business_api.exchange import Exchange
 from business_api.extracting import extract
+from business_api.gate import Gate
 from business_api.guard import Guard
 from business_api.prompting import Prompting, Template
 from business_api.rewriting import rewrite
@@ -41,7 +43,7 @@ class Stack:
     shelf: FixedShelf
     sink: Sink
     guard: Guard
-    upstream: Upstream
+    gate: Gate
 
     def recorded(self) -> list[Exchange]:
         """Every exchange in the store, oldest first."""
@@ -64,11 +66,14 @@ def running_stack(
     settings = Settings(var=var, guard=GuardSettings(**guard_fields))
     llm, shelf = llm or FakeLlm("It listens on port 8001 [1]."), shelf or FixedShelf((PORTS,))
     sink, guard = Sink.open(settings), Guard.open(settings)
-    upstream = Upstream(InProcess(llm), llm_settings or settings.llm)
-    metrics = watching(upstream, sink, guard)
+    llm_settings = llm_settings or settings.llm
+    admission = Admission(llm_settings, settings.guard.priorities)
+    upstream = Upstream(InProcess(llm), llm_settings, admission.observe)
+    metrics = watching(admission, sink, guard)
     parts = Parts(
         assistants=ASSISTANTS,
         check=guard.check,
+        admit=admission.admit,
         rewrite=rewrite,
         retrieve=shelf.retrieve,
         judge=(judge or FixedJudge()).judge,
@@ -78,11 +83,10 @@ def running_stack(
         record=metrics.counted(guard.settling(sink.record), frozenset(a.name for a in ASSISTANTS)),
         reserve=guard.reserve,
     )
-    embedder = LetterEmbedder()
-    wires = Wired(parts, guard, sink, metrics, {"llm": upstream.problem}, embedder.embed, embedder.name)
+    wires = Wired(parts, guard, sink, metrics, {"llm": upstream.problem}, LetterEmbedder().embed, "letters")
     try:
         with serving(create_app(wires, settings)) as url:
-            yield Stack(url, llm, shelf, sink, guard, upstream)
+            yield Stack(url, llm, shelf, sink, guard, admission.gate)
     finally:
         sink.close()
         guard.close()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from business_api.admission import Admission
 from business_api.answering import Answer, Parts, answer
 from business_api.assistants import Assistant, Assistants
 from business_api.errors import (
@@ -41,17 +42,18 @@ class Stage:
         self.shelf = shelf or FixedShelf((PORTS,))
         self.judge = judge or FixedJudge()
         self.notebook = Notebook()
-        self.upstream = Upstream(InProcess(self.llm), LlmSettings())
+        self.admission = admission = Admission(LlmSettings(), {})
+        upstream = Upstream(InProcess(self.llm), LlmSettings(), admission.observe)
         fields = {"name": "tandem", "collection": "kb", "template": TEMPLATE, **assistant}
-        prompting = Prompting({TEMPLATE: Template.load(ROOT / "prompts", TEMPLATE)}, 2048, 3.0)
         self.parts = Parts(
             assistants=Assistants([Assistant(**fields), Assistant(name="plain")]),
             check=self.check,
+            admit=admission.admit,
             rewrite=rewrite,
             retrieve=self.shelf.retrieve,
             judge=self.judge.judge,
-            fill=prompting.fill,
-            generate=self.upstream.generate,
+            fill=Prompting({TEMPLATE: Template.load(ROOT / "prompts", TEMPLATE)}, 2048, 3.0).fill,
+            generate=upstream.generate,
             extract=extract,
             record=self.notebook.record,
         )
@@ -198,7 +200,7 @@ async def test_a_reader_who_leaves_is_recorded_and_the_model_is_stopped() -> Non
             break
     assert stage.exchange.outcome is Outcome.ABANDONED
     await eventually(lambda: stage.llm.running == 0)
-    assert stage.upstream.slots.running == 0
+    assert stage.admission.gate.running == 0
 
 
 async def test_a_reader_who_never_starts_reading_is_recorded_too() -> None:

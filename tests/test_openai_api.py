@@ -200,7 +200,7 @@ async def test_of_200_callers_of_whom_a_third_leave_each_is_recorded_once_as_it_
     with running_stack(tmp_path, llm, requests_per_minute=100_000) as stack:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             await asyncio.gather(*(caller(number, session) for number in range(200)))
-        await eventually(lambda: llm.running == 0 and stack.upstream.slots.running == 0)
+        await eventually(lambda: llm.running == 0 and stack.gate.running == 0)
         exchanges = stack.recorded()
     numbers = [int(exchange.question.text.split()[1]) for exchange in exchanges]
     assert sorted(numbers) == list(range(200))

@@ -144,7 +144,7 @@ async def test_an_llm_that_fails_costs_what_it_would_have_brought(fault: Callabl
     assert rewritten.query.narrowing == Narrowing()
     assert sorted(rewritten.degraded) == ["condense_failed", "narrowing_failed", "rewording_failed"]
     assert set(rewritten.timings_ms) == {"condense", "reword", "narrow"}
-    await eventually(lambda: desk.upstream.slots.running == 0)
+    await eventually(lambda: desk.llm.running == 0)
 
 
 async def test_all_calls_of_a_question_run_at_once_each_under_its_own_id() -> None:
@@ -157,7 +157,7 @@ async def test_all_calls_of_a_question_run_at_once_each_under_its_own_id() -> No
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await eventually(lambda: desk.upstream.slots.running == 0)
+    await eventually(lambda: desk.llm.running == 0)
 
 
 async def test_a_long_conversation_is_cut_for_the_call() -> None:

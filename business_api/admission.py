@@ -1,0 +1,107 @@
+"""Lets requests in front of the LLM, one place each: waits where `gate` says so, and gives places back."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import get_args
+
+from business_api.assistants import Assistant
+from business_api.errors import ServiceError
+from business_api.exchange import Priority, Question
+from business_api.gate import Gate, Rules, Verdict
+from business_api.limiting import Bounds
+from business_api.place import Place
+from business_api.queueing import Ticket
+from business_api.settings import LlmSettings
+
+PASSAGE_TOKENS = 200
+"""What a passage is taken to cost before it is found."""
+PRIORITIES = get_args(Priority)
+ANONYMOUS = "anonymous"
+
+
+class Admission:
+    """The gate with callers who wait at it. For one event loop."""
+
+    def __init__(
+        self,
+        settings: LlmSettings,
+        priorities: Mapping[str, Priority],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._priorities = priorities
+        self._clock = clock
+        self._turns: dict[Ticket, asyncio.Future[ServiceError | None]] = {}
+        self.gate = Gate(rules_of(settings))
+
+    async def admit(self, question: Question, assistant: Assistant) -> Place:
+        """Wait for a place (the `Admit` port). Raises Overloaded, or RateLimited for a key over its share."""
+        began = self._clock()
+        ticket = self._ticket(question, assistant, began)
+        told = self.gate.arrive(ticket, began)
+        if told == [(ticket, None)]:
+            return Place(0.0, lambda: self._leave(ticket))
+        if (refusal := await self._turn(ticket, told)) is not None:
+            raise refusal
+        return Place((self._clock() - began) * 1000, lambda: self._leave(ticket))
+
+    async def _turn(self, ticket: Ticket, told: list[Verdict]) -> ServiceError | None:
+        """The verdict on the ticket, once it has come."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[ServiceError | None] = loop.create_future()
+        self._turns[ticket] = turn
+        timer = loop.call_later(ticket.deadline - ticket.arrived, self._expire, ticket)
+        try:
+            self._tell(told)
+            return await turn
+        except BaseException:
+            self._leave(ticket)
+            raise
+        finally:
+            timer.cancel()
+            del self._turns[ticket]
+
+    def observe(self, ttft_ms: float | None, prompt_tokens: int) -> None:
+        """Learn from a first token (ms after it was asked for), or from a server without room (None)."""
+        self._tell(self.gate.observe(ttft_ms, prompt_tokens, self._clock()))
+
+    def _ticket(self, question: Question, assistant: Assistant, now: float) -> Ticket:
+        said = sum(len(message.content or "") for message in question.messages)
+        found = assistant.passages * PASSAGE_TOKENS if assistant.collection else 0
+        tokens = said / self._settings.bytes_per_token + found + (question.max_tokens or assistant.max_tokens)
+        return Ticket(
+            key=question.key or ANONYMOUS,
+            rank=self._rank(question),
+            cost=min(tokens, float(self._settings.context_tokens)),
+            arrived=now,
+            deadline=now + self._settings.queue_deadline,
+        )
+
+    def _rank(self, question: Question) -> int:
+        """The key's class, or the lower one that was asked for: nobody can ask for a higher one."""
+        own = self._priorities.get(question.key or "", "normal")
+        return max(map(PRIORITIES.index, (own, question.priority or own)))
+
+    def _tell(self, verdicts: list[Verdict]) -> None:
+        for ticket, refusal in verdicts:
+            if not self._turns[ticket].done():
+                self._turns[ticket].set_result(refusal)
+
+    def _expire(self, ticket: Ticket) -> None:
+        self._tell(self.gate.expire(ticket, self._clock()))
+
+    def _leave(self, ticket: Ticket) -> None:
+        self._tell(self.gate.leave(ticket, self._clock()))
+
+
+def rules_of(settings: LlmSettings) -> Rules:
+    """What the settings ask for; `max_in_flight` bounds the other two."""
+    most = settings.max_in_flight
+    bounds = Bounds(
+        start=min(settings.start_in_flight, most),
+        least=min(settings.min_in_flight, most),
+        most=most,
+        tolerated_ms=settings.tolerated_queue * 1000,
+    )
+    return Rules(bounds, settings.max_queued)

@@ -1,0 +1,192 @@
+"""Who may go to the LLM now, who waits, and who is sent away with what. Decides; waits for nothing.
+
+Every change is told the time and answers with verdicts: pairs of a ticket and None (it has a place now) or
+the error that its caller gets. A ticket gets one verdict, or none if it leaves before.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+
+from business_api.errors import Overloaded, RateLimited, ServiceError
+from business_api.limiting import Bounds, Limit, Sample
+from business_api.queueing import Queue, Ticket
+
+Verdict = tuple[Ticket, ServiceError | None]
+
+RANKS = 3
+UNKNOWN_WAIT = 5.0
+"""Seconds to come back after, before any generation has ended."""
+SHORTEST, LONGEST = 1.0, 60.0
+"""Seconds between which Retry-After stays."""
+SPREAD = 0.5
+"""Retry-After is up to this share longer than the estimate, so that not all come back at once."""
+TURN = 0.618033988749895
+"""The golden ratio's part: its multiples spread evenly over 0..1."""
+OVER_SHARE = 1.5
+"""A key with so many times the requests of an even share is told that it is the one who asks too much."""
+WHY = {
+    "hopeless": "would wait longer than it may",
+    "full": "finds no room to wait",
+    "displaced": "gave way to others who wait",
+    "expired": "has waited as long as it may",
+}
+"""Reasons to send a request away."""
+MEMORY = 64
+"""Generations whose time in flight makes the mean."""
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What a gate keeps to: bounds of its limit, most that may wait."""
+
+    bounds: Bounds
+    most_waiting: int
+
+
+class Pace:
+    """How fast places become free, by Little's law: places in use over the mean time that one is held."""
+
+    def __init__(self) -> None:
+        self.hold: float | None = None
+        self.cost = 1.0
+        self._seen = 0
+        self._stirred = float("-inf")
+
+    def stirred(self, now: float) -> None:
+        """Places have just run out: from now on some must end, or the pace is lower than it seems."""
+        self._stirred = now
+
+    def ended(self, cost: float, hold: float, now: float) -> None:
+        """A place of this cost (tokens) was held so long (s)."""
+        self._seen += 1
+        self._stirred = now
+        weight = 1 / min(self._seen, MEMORY)
+        self.hold = hold if self.hold is None else self.hold + weight * (hold - self.hold)
+        self.cost += weight * (cost - self.cost)
+
+    def wait(self, ahead: float, places: int, now: float) -> float | None:
+        """Seconds until there is a place after `ahead` tokens; None before any generation has ended."""
+        if self.hold is None:
+            return None
+        hold = max(self.hold, now - self._stirred)
+        return (ahead / self.cost + 1) * hold / places
+
+
+class Gate:
+    """Places, the queue in front of them, and the limit that says how many there are."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._limit = Limit(rules.bounds)
+        self._pace = Pace()
+        self._queue = Queue(RANKS)
+        self._running: dict[Ticket, float] = {}
+        self._present: Counter[str] = Counter()
+        self._turn = 0.0
+        self._shed_by: Counter[str] = Counter()
+
+    @property
+    def running(self) -> int:
+        """Places in use."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    @property
+    def places(self) -> int:
+        """Places that there are now."""
+        return self._limit.places
+
+    @property
+    def keys(self) -> int:
+        """Keys with a request that runs or waits."""
+        return len(self._present)
+
+    def shed(self) -> Mapping[str, int]:
+        """Requests sent away so far, by why."""
+        return self._shed_by
+
+    def arrive(self, ticket: Ticket, now: float) -> list[Verdict]:
+        """A new request. Without a verdict on it, it waits."""
+        self._present[ticket.key] += 1
+        if not self.waiting and self.running < self.places:
+            return [self._let_in(ticket, now)]
+        wait = self._wait(ticket, now)
+        if wait is not None and now + wait > ticket.deadline:
+            return [self._shed(ticket, "hopeless", wait)]
+        if self.waiting < self._rules.most_waiting:
+            self._queue.push(ticket)
+            return []
+        leaving = self._queue.to_give_way(ticket)
+        if leaving is None:
+            return [self._shed(ticket, "full", wait)]
+        self._queue.remove(leaving)
+        self._queue.push(ticket)
+        return [self._shed(leaving, "displaced", self._wait(leaving, now))]
+
+    def expire(self, ticket: Ticket, now: float) -> list[Verdict]:
+        """The ticket's deadline has come while it waited."""
+        if not self._queue.remove(ticket):
+            return []
+        return [self._shed(ticket, "expired", self._wait(ticket, now))]
+
+    def leave(self, ticket: Ticket, now: float) -> list[Verdict]:
+        """The request is over, or its caller hung up, wherever it is by now. Harmless when it has left."""
+        if (since := self._running.pop(ticket, None)) is not None:
+            self._pace.ended(ticket.cost, now - since, now)
+        elif not self._queue.remove(ticket):
+            return []
+        self._gone(ticket)
+        return self._admit(now)
+
+    def observe(self, ttft_ms: float | None, prompt_tokens: int, now: float) -> list[Verdict]:
+        """A first token came after so long; None: the LLM server had no room."""
+        if ttft_ms is None:
+            self._limit.refused(now, self.running)
+        else:
+            sample = Sample(now - ttft_ms / 1000, ttft_ms, prompt_tokens)
+            self._limit.observe(sample, now, self.running, self._pace.hold)
+        return self._admit(now)
+
+    def _admit(self, now: float) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+        while self.waiting and self.running < self.places:
+            verdicts.append(self._let_in(self._queue.pop(), now))
+        return verdicts
+
+    def _let_in(self, ticket: Ticket, now: float) -> Verdict:
+        self._running[ticket] = now
+        if self.running == self.places:
+            self._pace.stirred(now)
+        return ticket, None
+
+    def _wait(self, ticket: Ticket, now: float) -> float | None:
+        """Seconds until the ticket would have a place if it came now; None if nobody can tell."""
+        return self._pace.wait(self._queue.ahead_of(ticket), self.places, now)
+
+    def _shed(self, ticket: Ticket, reason: str, wait: float | None) -> Verdict:
+        self._shed_by[reason] += 1
+        alone = self._over_share(ticket.key)
+        self._gone(ticket)
+        self._turn = (self._turn + TURN) % 1
+        later = min(
+            max(UNKNOWN_WAIT if wait is None else wait, SHORTEST) * (1 + SPREAD * self._turn), LONGEST
+        )
+        if alone:
+            told = f"this key asks more than its share while others wait, and this request {WHY[reason]}"
+            return ticket, RateLimited(told, retry_after=later)
+        told = f"more comes in than the LLM tier can take, and this request {WHY[reason]}"
+        return ticket, Overloaded(told, retry_after=later)
+
+    def _over_share(self, key: str) -> bool:
+        keys = len(self._present)
+        return keys > 1 and self._present[key] * keys > OVER_SHARE * self._present.total()
+
+    def _gone(self, ticket: Ticket) -> None:
+        self._present[ticket.key] -= 1
+        if not self._present[ticket.key]:
+            del self._present[ticket.key]

@@ -1,0 +1,228 @@
+"""How many generations the LLM servers take at once: a limit that learns from times to the first token.
+
+A server that batches continuously is late with the first token because the prompt is long, or because others
+wait ahead in its own queue. Only the second is a reason to send less. Prompt length is taken out by
+regression, and what is left is compared with the best of the last rounds: the excess is the wait in the
+server's queue. By Little's law, the share of its time that a request waits there is the share of all requests
+that wait there, so
+
+    capacity = in flight * (1 - excess / mean time in flight)
+
+(the queue estimate of TCP Vegas, with the wait measured at the first token instead of the last). The limit
+falls to the capacity when the excess is more than tolerated, and grows only while it is used. Has no clock.
+"""
+
+import statistics
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+ROUND = 16
+"""Samples of a round, at least; each round ends in one decision."""
+ROUND_SECONDS = 0.25
+QUICK = 8
+"""The level of a round is what one in so many of its samples stays below: all wait for a queue ahead of them,
+while a prompt that is not cached, a busy replica or a slow network delays only some."""
+NOISE = 1.0
+"""Times the scatter near a level by which it may be off."""
+ROUNDS = 32
+"""Rounds whose best level is what a first token takes when nothing waits ahead."""
+GROWTH, CAREFUL_GROWTH = 0.1, 0.02
+"""Growth per round, as shares of the limit; careful near the capacity that was last met, or
+as the wait in the server's queue comes near to what is tolerated."""
+NEAR = (0.8, 1.1)
+"""Shares of that capacity between which the limit is near it."""
+USED = 0.9
+"""Share of the limit that must be in flight before it may grow."""
+SHARPEST_CUT = 0.5
+REFUSED_CUT = 0.9
+VAIN = 0.6, 0.25
+"""A limit that fell to so much of itself must have brought the excess down as far, or nearly so. If not, the
+wait is not of our making: half as many requests never wait more than half as long in a queue."""
+MEMORY = 1000
+"""Samples that the regression remembers."""
+SPREAD = 50.0
+"""Tokens; prompts that differ less say little about what a token costs."""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Where a limit starts, where it stays between, and the tolerated wait in the server's queue (ms).
+
+    Half of what a first token takes by itself is tolerated too, if that is more.
+    """
+
+    start: int
+    least: int
+    most: int
+    tolerated_ms: float
+
+
+class Sample(NamedTuple):
+    """A first token: when the request was sent (seconds), how long it took, tokens of its prompt."""
+
+    sent: float
+    ttft_ms: float
+    prompt_tokens: int
+
+
+class PromptCost:
+    """Milliseconds that one more prompt token takes: regression of TTFT on length that forgets slowly."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._tokens = self._ttft = self._variance = self._covariance = 0.0
+
+    @property
+    def per_token(self) -> float:
+        """ms, never negative."""
+        return max(0.0, self._covariance / (self._variance + SPREAD**2))
+
+    def learn(self, sample: Sample) -> None:
+        """Take one more sample into account."""
+        self._seen += 1
+        weight = 1 / min(self._seen, MEMORY)
+        tokens, ttft = sample.prompt_tokens - self._tokens, sample.ttft_ms - self._ttft
+        self._tokens += weight * tokens
+        self._ttft += weight * ttft
+        self._variance = (1 - weight) * (self._variance + weight * tokens * tokens)
+        self._covariance = (1 - weight) * (self._covariance + weight * tokens * ttft)
+
+
+class _Round(NamedTuple):
+    """A round that has ended: since when, most in flight, and its level: TTFT of its mean prompt (tokens).
+
+    `scatter_ms` is how far its samples near the level lie apart.
+    """
+
+    since: float
+    in_flight: int
+    ttft_ms: float
+    scatter_ms: float
+    prompt_tokens: float
+
+
+@dataclass
+class _Trouble:
+    """What a series of cuts began with: the limit, the highest excess (ms) since then, rounds since then."""
+
+    limit: float
+    excess_ms: float = 0.0
+    rounds: int = 0
+
+    def in_vain(self, limit: float, excess_ms: float) -> bool:
+        """Whether the cuts so far did not help, by what a round sent after them met."""
+        left = limit / self.limit
+        return left <= VAIN[0] and excess_ms > (left + VAIN[1]) * self.excess_ms
+
+
+class Limit:
+    """The adaptive limit. `observe` every first token, `refused` when a server has no room."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._limit = float(bounds.start)
+        self._cost = PromptCost()
+        self._rounds: deque[_Round] = deque(maxlen=ROUNDS)
+        self._samples: list[Sample] = []
+        self._since = self._changed = float("-inf")
+        self._peak = self._fresh = 0
+        self._capacity = self._full = float("inf")
+        self._remembered = 0
+        self._trouble: _Trouble | None = None
+
+    @property
+    def places(self) -> int:
+        """Generations that may be in flight now."""
+        return int(self._limit)
+
+    def observe(self, sample: Sample, now: float, in_flight: int, hold: float | None) -> None:
+        """Learn from a first token that came `now`; `hold`: the mean time in flight (s), if it is known."""
+        self._cost.learn(sample)
+        if not self._samples and self._since == float("-inf"):
+            self._since = sample.sent
+        self._samples.append(sample)
+        self._peak = max(self._peak, in_flight)
+        self._fresh += sample.sent >= self._changed
+        enough = self._fresh >= ROUND or len(self._samples) >= 2 * ROUND
+        if enough and now - self._since >= ROUND_SECONDS:
+            self._decide(self._ended_round(), now, hold, fresh=self._fresh >= ROUND)
+
+    def refused(self, now: float, in_flight: int) -> None:
+        """A server had no room: less from now on, unless the last cut has yet to take effect.
+
+        For twice ROUNDS the limit stays below what was in flight.
+        """
+        if in_flight <= self.places:
+            self._capacity = self._limit * REFUSED_CUT
+            self._full, self._remembered = in_flight - 1, 2 * ROUNDS
+            self._set(self._capacity, now)
+
+    def _ended_round(self) -> _Round:
+        per_token = self._cost.per_token
+        tokens = statistics.fmean(one.prompt_tokens for one in self._samples)
+        rests = sorted(one.ttft_ms - per_token * one.prompt_tokens for one in self._samples)
+        quick, next_quick = rests[len(rests) // QUICK], rests[2 * len(rests) // QUICK]
+        return _Round(self._since, self._peak, quick + per_token * tokens, next_quick - quick, tokens)
+
+    def _decide(self, ended: _Round, now: float, hold: float | None, *, fresh: bool) -> None:
+        sent = statistics.median(one.sent for one in self._samples)
+        self._rounds.append(ended)
+        self._age()
+        best = min(map(self._rest, self._rounds))
+        excess = self._rest(ended) - best
+        alone = best + self._cost.per_token * ended.prompt_tokens
+        tolerated = max(self._bounds.tolerated_ms, alone / 2)
+        if excess - NOISE * ended.scatter_ms > tolerated:
+            self._congested(excess, self._in_flight_at(sent), hold, now, fresh=fresh)
+        elif fresh and ended.in_flight >= USED * self.places:
+            self._grow(1 - excess / tolerated, now)
+        self._samples, self._since, self._peak, self._fresh = [], now, 0, 0
+
+    def _grow(self, room: float, now: float) -> None:
+        near = NEAR[0] <= self._limit / self._capacity <= NEAR[1]
+        share = CAREFUL_GROWTH if near else max(CAREFUL_GROWTH, GROWTH * room)
+        self._set(self._limit + max(1, self._limit * share), now)
+
+    def _age(self) -> None:
+        """Forget a refusal and a series of cuts that lie back far enough."""
+        self._remembered -= 1
+        if not self._remembered:
+            self._full = float("inf")
+        if (trouble := self._trouble) is not None:
+            trouble.rounds += 1
+            if trouble.rounds > ROUNDS or self._limit >= USED * trouble.limit:
+                self._trouble = None
+
+    def _rest(self, ended: _Round) -> float:
+        """What a level would be without its prompts, in ms."""
+        return ended.ttft_ms - self._cost.per_token * ended.prompt_tokens
+
+    def _in_flight_at(self, moment: float) -> int:
+        """Most in flight in the round of that moment; in the first one that is known if it was earlier."""
+        return next(
+            (r.in_flight for r in reversed(self._rounds) if r.since <= moment), self._rounds[0].in_flight
+        )
+
+    def _congested(
+        self, excess_ms: float, in_flight: int, hold: float | None, now: float, *, fresh: bool
+    ) -> None:
+        """Fall to the capacity; or go back to where the cuts began, if they are in vain."""
+        if hold is None:
+            return
+        trouble = self._trouble = self._trouble or _Trouble(self._limit)
+        if fresh and trouble.in_vain(self._limit, excess_ms):
+            self._trouble = None
+            self._rounds = deque([self._rounds[-1]], ROUNDS)
+            self._set(trouble.limit, now)
+            return
+        trouble.excess_ms = max(trouble.excess_ms, excess_ms)
+        capacity = max(in_flight * (1 - excess_ms / 1000 / hold), self._limit * SHARPEST_CUT)
+        if capacity < self._limit:
+            self._capacity = capacity
+            self._set(capacity, now)
+
+    def _set(self, limit: float, now: float) -> None:
+        self._limit = min(max(min(limit, self._full), self._bounds.least), self._bounds.most)
+        self._changed, self._fresh = now, 0
