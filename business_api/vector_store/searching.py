@@ -1,6 +1,8 @@
 """One search of one generation in one version: which points, and which chunks they are."""
 
+import math
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -19,6 +21,9 @@ from business_api.vector_store.record import Record, read_record
 
 SPARE = 8
 """Hits fetched beyond the limit, so that the order of equal scores is ours at the edge, too."""
+
+TIE = 1e-6
+"""Scores that differ by less are equal."""
 
 KEPT_CHUNKS = 8192
 """Chunks that are kept in memory, at most about 30 MB; beyond, all are forgotten and read again."""
@@ -65,11 +70,13 @@ class Searcher:
         apart = record.settled and points.fetches_apart
         room = asked.candidates * (1 if record.settled else 2) + SPARE
         lists = await nearest((*everything, *narrow), room, () if apart else FIELDS)
+        full = [len(rows) == room for rows in lists]
         if apart:
+            lists = [_best(rows, asked.candidates) for rows in lists]
             chunks = await self._chunks(points, tenant, record.generation, lists)
         else:
             chunks = _seen(lists, tenant, record.generation)
-        if any(len(rows) == room and _too_few(rows, chunks, asked.candidates) for rows in lists):
+        if any(map(partial(_too_few, chunks, asked.candidates), lists, full)):
             where = (*visible(tenant, record.generation), *narrow)
             lists = await nearest(where, asked.candidates + SPARE)
             chunks = _seen(lists, tenant, record.generation)
@@ -94,5 +101,11 @@ def _seen(lists: Sequence[Sequence[Row]], tenant: str, generation: int) -> dict[
     return visible_chunks((row for rows in lists for row in rows), tenant, generation)
 
 
-def _too_few(rows: Sequence[Row], chunks: dict[str | int, Chunk], candidates: int) -> bool:
-    return sum(row.id in chunks for row in rows) < candidates
+def _best(rows: Sequence[Row], candidates: int) -> list[Row]:
+    """So many, and those that score like the last of them: which of equals are taken is decided by chunk."""
+    last = rows[candidates - 1].score - TIE if len(rows) > candidates else -math.inf
+    return [row for row in rows if row.score >= last]
+
+
+def _too_few(chunks: dict[str | int, Chunk], candidates: int, rows: Sequence[Row], full: bool) -> bool:
+    return full and sum(row.id in chunks for row in rows) < candidates
