@@ -62,7 +62,7 @@ def _mount(app: FastAPI, wires: Wired, settings: Settings, scrape: Scrape | None
     app.include_router(OpenAiApi(wires.parts, wires.guard, wires.embed, wires.embedder, limit).router())
     app.include_router(ChatbotApi(wires.parts, wires.guard, wires.sink, limit).router())
     app.include_router(ExchangesApi(wires.guard, wires.sink, limit).router())
-    app.include_router(OpsApi(wires.problems, scrape or wires.metrics.scrape).router())
+    app.include_router(OpsApi(wires.problems, scrape or wires.metrics.scrape, wires.out).router())
 
 
 async def _service_error(request: Request, exc: Exception) -> Response:

@@ -7,12 +7,13 @@ one question with all that happened to it: the only mutable thing here, with one
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from business_api.assistants import Assistant
-from business_api.passages import Candidate, Narrowing, Passage, Query
+from business_api.passages import Candidate, Citation, Narrowing, Passage, Query
+from business_api.usage import Attempt, Usage
 
 CONTRACT = "1"
 """Version of the `tandem` object and of the exchange record; raised when a field changes its meaning."""
@@ -48,6 +49,7 @@ class Degradation(StrEnum):
     HISTORY_CUT = "history_cut"
     UNKNOWN_MARKER = "unknown_marker"
     UNSUPPORTED_CITATION = "unsupported_citation"
+    RESUMED = "resumed"
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -133,17 +135,6 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[Degradation, ...] = ()
 
 
-Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens as the LLM server counted them."""
-
-    prompt_tokens: Tokens
-    completion_tokens: Tokens
-    total_tokens: Tokens
-
-
 class Delta(msgspec.Struct, frozen=True):
     """One streamed unit. `tool_calls` and `logprobs` are the LLM server's own JSON, passed through."""
 
@@ -151,26 +142,6 @@ class Delta(msgspec.Struct, frozen=True):
     tool_calls: list[dict[str, Any]] | None = None
     logprobs: dict[str, Any] | None = None
     refusal: str | None = None
-
-
-class Citation(msgspec.Struct, frozen=True, kw_only=True):
-    """A marker of the answer tied to a verbatim quote: `document_text[start:end] == quote`.
-
-    `by` says who set the marker: the `model`, our own `match` of the sentence with the passage, or `extract`
-    where the sentence is the passage's. `supported` says whether the passage holds what the sentence says;
-    None: not checked, or nothing to check.
-    """
-
-    marker: int
-    document: str
-    title: str
-    chunk: str
-    start: int
-    end: int
-    quote: str
-    score: float
-    by: str = "model"
-    supported: bool | None = None
 
 
 class Generation(Protocol):
@@ -185,6 +156,11 @@ class Generation(Protocol):
     finish_reason: str | None
     usage: Usage | None
     ttft_ms: float
+    degraded: tuple[Degradation, ...]
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The trail so far: every try to have the LLM answer."""
 
     def __aiter__(self) -> AsyncIterator[Delta]: ...
 
@@ -238,6 +214,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     timings_ms: dict[str, float] = {}
     finish_reason: str | None = None
     usage: Usage | None = None
+    attempts: tuple[Attempt, ...] = ()
     error: dict[str, str | None] | None = None
 
     @property

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from business_api.exchange import Usage
+from business_api.usage import Usage
 
 
 class Function(msgspec.Struct):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from business_api.exchange import Exchange, Record
@@ -59,15 +59,27 @@ class Metrics:
         Gauge(name, about, registry=self.registry).set_function(value)
 
     def watch_counts(
-        self, name: str, about: str, label: str, counts: Callable[[], Mapping[str, int]]
+        self, name: str, about: str, label: str, counts: Callable[[], Mapping[str, float]]
     ) -> None:
         """A counter by `label`, read when it is asked for."""
+        self._watch(lambda: CounterMetricFamily(name, about, labels=[label]), counts)
 
-        class Counts(Collector):
-            def collect(self) -> Iterator[CounterMetricFamily]:
-                family = CounterMetricFamily(name, about, labels=[label])
-                for value, count in counts().items():
-                    family.add_metric([value], count)
+    def watch_levels(
+        self, name: str, about: str, label: str, levels: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """A gauge by `label`, read when it is asked for."""
+        self._watch(lambda: GaugeMetricFamily(name, about, labels=[label]), levels)
+
+    def _watch(
+        self,
+        new: Callable[[], CounterMetricFamily | GaugeMetricFamily],
+        values: Callable[[], Mapping[str, float]],
+    ) -> None:
+        class Watched(Collector):
+            def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+                family = new()
+                for label, value in values().items():
+                    family.add_metric([label], value)
                 yield family
 
-        self.registry.register(Counts())
+        self.registry.register(Watched())

@@ -8,7 +8,8 @@ from types import TracebackType
 
 from business_api.citations import Citing
 from business_api.errors import CallerGone, Refused, ServiceError
-from business_api.exchange import Degradation, Delta, Exchange, Generation, Outcome, Record, Usage
+from business_api.exchange import Degradation, Delta, Exchange, Generation, Outcome, Record
+from business_api.usage import Attempt, Usage
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ class Spoken:
     fingerprint: str | None = None
     usage: Usage | None = None
     ttft_ms = 0.0
+    attempts: tuple[Attempt, ...] = ()
+    degraded: tuple[Degradation, ...] = ()
 
     def __init__(self, text: str, *, model: str, finish_reason: str) -> None:
         self.model = model
@@ -95,6 +98,8 @@ class Answer:
         self.exchange.versions["model"] = self._generation.model
         if self._generation.fingerprint:
             self.exchange.versions["fingerprint"] = self._generation.fingerprint
+        self.exchange.attempts += self._generation.attempts
+        self.exchange.degrade(*self._generation.degraded)
         if self._citing is not None:
             self.exchange.citations = self._citing.citations
             self.exchange.support_rate = self._citing.support_rate

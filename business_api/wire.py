@@ -13,6 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from business_api.answering import Answer
+from business_api.deadlines import HEADER, honour
 from business_api.errors import BodyTooLarge, CallerGone, InvalidRequest, ServiceError, UnsupportedMediaType
 from business_api.exchange import Exchange
 from business_api.guard import Caller, Guard
@@ -178,7 +179,8 @@ def headers_of(exchange: Exchange) -> dict[str, str]:
 
 
 async def admitted(guard: Guard, request: Request) -> Caller:
-    """Who asks, by the request's headers. Raises what Guard.admit raises."""
+    """Who asks, by the request's headers; takes the caller's deadline. Raises what Guard.admit raises."""
+    honour(request.headers.get(HEADER))
     return await guard.admit(request.headers.get("authorization"), request.headers.get("host"))
 
 

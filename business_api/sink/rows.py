@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from business_api.exchange import Question, Usage
+from business_api.exchange import Question
+from business_api.usage import Usage
 
 COLUMNS = (
     "id",
