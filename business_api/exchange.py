@@ -182,6 +182,10 @@ class Generation(Protocol):
     queue_ms: float
     ttft_ms: float
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next delta has arrived together with the last one: reading on will not wait."""
+
     def __aiter__(self) -> AsyncIterator[Delta]: ...
 
     async def aclose(self) -> None:

@@ -10,7 +10,6 @@ from business_api.http_client import HttpReply, Pool
 from business_api.in_process import InProcess
 
 __all__ = ["InProcess", "Network", "Reply", "Transport", "open_transport", "payloads"]
-
 MAX_FRAME = 4 * 1024 * 1024
 
 

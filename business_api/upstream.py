@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from business_api.deltas import Deltas
 from business_api.errors import (
     InvalidRequest,
     Overloaded,
@@ -22,16 +23,10 @@ from business_api.errors import (
     UpstreamUnavailable,
 )
 from business_api.exchange import Delta, Prompt, Usage
-from business_api.frames import Choice, Content, Frame
+from business_api.patience import Patience
 from business_api.settings import LlmSettings
 from business_api.slots import Slots
-from business_api.transport import Reply, Transport, payloads
-
-FINISHED = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-"""finish_reasons of an answer that is complete; vLLM's `abort` is not one."""
-
-
-_frames = msgspec.json.Decoder(Frame)
+from business_api.transport import Reply, Transport
 
 
 class Running:
@@ -41,8 +36,10 @@ class Running:
         self, reply: Reply, slots: Slots, settings: LlmSettings, queue_ms: float, began: float
     ) -> None:
         self._reply, self._slots, self._settings = reply, slots, settings
-        self._frames = payloads(reply)
+        self._deltas = Deltas(reply)
+        self._patience = Patience()
         self._began = began
+        self._until = time.monotonic() + settings.total_deadline - (time.perf_counter() - began)
         self._first: Delta | None = None
         self._open = True
         self.queue_ms = queue_ms
@@ -51,6 +48,11 @@ class Running:
         self.fingerprint: str | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next delta has arrived: reading on will not wait."""
+        return self._deltas.ready
 
     async def begin(self) -> None:
         """Read up to the first content, or to the end of an empty answer."""
@@ -61,50 +63,25 @@ class Running:
         delta = self._first
         while delta is not None:
             yield delta
-            left = self._settings.total_deadline - (time.perf_counter() - self._began)
             try:
-                async with asyncio.timeout(min(self._settings.delta_deadline, left)):
+                with self._patience.until(min(self._until, time.monotonic() + self._settings.delta_deadline)):
                     delta = await self._next_delta()
             except TimeoutError as exc:
                 raise UpstreamTimeout("the LLM server stopped in the middle of the answer") from exc
 
     async def _next_delta(self) -> Delta | None:
-        async for payload in self._frames:
-            delta = self._read(payload)
-            if delta is not None:
-                return delta
-        if self.finish_reason not in FINISHED or self.usage is None:
-            raise UpstreamUnavailable("the LLM server broke off before the answer was complete")
-        return None
-
-    def _read(self, payload: bytes) -> Delta | None:
         try:
-            frame = _frames.decode(payload)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
-            raise UpstreamUnavailable("the LLM server sent something that is not an answer") from exc
-        if frame.error is not None:
-            raise UpstreamUnavailable("the LLM server failed in the middle of the answer")
-        self.model = frame.model or self.model
-        self.fingerprint = frame.system_fingerprint or self.fingerprint
-        self.usage = frame.usage or self.usage
-        choice = next((one for one in frame.choices or () if one.index == 0), None)
-        return self._delta(choice) if choice else None
-
-    def _delta(self, choice: Choice) -> Delta | None:
-        self.finish_reason = choice.finish_reason or self.finish_reason
-        said = choice.delta or Content()
-        logprobs = {"content": choice.logprobs.content} if choice.logprobs else None
-        if not (said.content or said.tool_calls or said.refusal or logprobs):
-            return None
-        calls = [msgspec.to_builtins(call) for call in said.tool_calls or ()]
-        return Delta(said.content or "", calls or None, logprobs, said.refusal)
+            return await self._deltas.next()
+        finally:
+            self.model, self.fingerprint = self._deltas.model, self._deltas.fingerprint
+            self.finish_reason, self.usage = self._deltas.finish_reason, self._deltas.usage
 
     async def aclose(self) -> None:
         """Hang up if the answer has not ended, so that the LLM stops; frees the slot. Idempotent."""
         if self._open:
             self._open = False
             self._slots.give_back()
-            await self._frames.aclose()
+            self._patience.close()
             await self._reply.aclose()
 
 
