@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         """
         self._started: asyncio.Future[HttpReply] = self._loop.create_future()
         self._arrivals = Arrivals(self._transport.pause_reading, self._resume)
+        self.on_body = self._arrivals.add  # called by the parser
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_size = 0
@@ -107,11 +108,6 @@ class Connection(asyncio.Protocol):
         elif not self._started.done() and self._arrivals is not None:
             headers = Headers(raw=self._headers)
             self._started.set_result(HttpReply(self, self._arrivals, status, headers))
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body."""
-        if self._arrivals is not None:
-            self._arrivals.add(body)
 
     def on_message_complete(self) -> None:
         """The response is whole; the connection serves the next request if the server lets it."""

@@ -7,67 +7,60 @@ from types import TracebackType
 
 
 class Patience:
-    """A context manager around one await at a time: `with patience.until(deadline): ...` raises TimeoutError.
+    """Around a loop that waits often, each time on time: `waits` before a wait, `rests` behind it.
 
-    Deltas come by the thousand, each on time: a timer of its own for each would cost more than reading it.
-    The timer goes on to the latest deadline only when it rings. Close it when there is nothing to wait for.
+    A wait that is longer than `seconds`, or that lasts until `until` (a time.monotonic), becomes TimeoutError
+    where the context ends. A timer of its own for each wait would cost more than reading a delta: ours is set
+    anew only when it rings.
     """
 
-    __slots__ = ("_cancelling", "_due", "_ran_out", "_task", "_timer")
-
-    def __init__(self) -> None:
+    def __init__(self, seconds: float, until: float = math.inf) -> None:
+        self._seconds, self._until = seconds, until
         self._due = math.inf
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ran_out = False
         self._cancelling = 0
 
-    def until(self, deadline: float) -> "Patience":
-        """Wait at most until `deadline`, on the clock of `time.monotonic`."""
-        earlier = deadline < self._due
-        self._due = deadline
-        if self._timer is None or earlier:
-            self._wind()
+    def __enter__(self) -> "Patience":
         return self
 
-    def _wind(self) -> None:
-        self.close()
-        wait = max(0.0, self._due - time.monotonic())
-        self._timer = asyncio.get_running_loop().call_later(wait, self._ring)
+    def waits(self) -> None:
+        """The task is about to wait. Raises TimeoutError when it may wait no longer."""
+        now = time.monotonic()
+        if now >= self._until:
+            raise TimeoutError
+        self._due = min(now + self._seconds, self._until)
+        self._task = asyncio.current_task()
+        if self._timer is None:
+            self._ring_in(self._due - now)
 
-    def _ring(self) -> None:
-        self._timer = None
-        if self._task is None:
-            return
-        if time.monotonic() < self._due:
-            self._wind()
-        else:
-            self.run_out()
-
-    def run_out(self) -> None:
-        """End the wait now, if there is one."""
-        if self._task is not None and not self._ran_out:
-            self._ran_out = True
-            self._task.cancel()
+    def rests(self) -> None:
+        """The wait is over."""
+        self._due = math.inf
 
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task, self._cancelling = task, task.cancelling()
-        self._ran_out = False
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task, self._task = self._task, None
-        if not self._ran_out or task is None:
-            return
-        ours = task.uncancel() <= self._cancelling  # else somebody else has cancelled the task as well
-        if ours and kind is asyncio.CancelledError:
-            raise TimeoutError from exc
+        self.close()
+        if self._ran_out and self._task is not None:
+            ours = self._task.uncancel() <= self._cancelling  # else somebody else has cancelled it as well
+            if ours and kind is asyncio.CancelledError:
+                raise TimeoutError from exc
+
+    def _ring_in(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        late = time.monotonic() - self._due
+        if late >= 0 and self._task is not None:
+            self._ran_out = True
+            self._cancelling = self._task.cancelling()
+            self._task.cancel()
+        else:
+            self._ring_in(min(self._seconds, -late))

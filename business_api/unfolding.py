@@ -71,7 +71,9 @@ class Answer:
         try:
             async for delta in self._generation:
                 shown = delta if self._citing is None else await self._cited(delta, self._citing)
-                self._note(shown)
+                self._said.append(shown.text)
+                if shown.tool_calls:
+                    self.exchange.tool_calls.extend(shown.tool_calls)
                 yield shown
             self.exchange.finish_reason = self._generation.finish_reason
             self.exchange.usage = self._generation.usage
@@ -87,11 +89,6 @@ class Answer:
         """What may be shown of a delta now; all of its text may be held back."""
         text = await citing.feed(delta.text)
         return Delta(text, delta.tool_calls, delta.logprobs, delta.refusal)
-
-    def _note(self, delta: Delta) -> None:
-        self._said.append(delta.text)
-        if delta.tool_calls:
-            self.exchange.tool_calls.extend(delta.tool_calls)
 
     def _finish(self, exc: BaseException | None) -> None:
         """Record the exchange, once, with how it ended."""

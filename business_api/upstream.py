@@ -35,11 +35,11 @@ class Running:
     def __init__(
         self, reply: Reply, slots: Slots, settings: LlmSettings, queue_ms: float, began: float
     ) -> None:
-        self._reply, self._slots, self._settings = reply, slots, settings
+        self._reply, self._slots = reply, slots
         self._deltas = Deltas(reply)
-        self._patience = Patience()
+        until = time.monotonic() + settings.total_deadline - (time.perf_counter() - began)
+        self._patience = Patience(settings.delta_deadline, until)
         self._began = began
-        self._until = time.monotonic() + settings.total_deadline - (time.perf_counter() - began)
         self._first: Delta | None = None
         self._open = True
         self.queue_ms = queue_ms
@@ -52,7 +52,7 @@ class Running:
     @property
     def ready(self) -> bool:
         """Whether the next delta has arrived: reading on will not wait."""
-        return self._deltas.ready
+        return bool(self._deltas.arrived)
 
     async def begin(self) -> None:
         """Read up to the first content, or to the end of an empty answer."""
@@ -60,14 +60,18 @@ class Running:
         self.ttft_ms = (time.perf_counter() - self._began) * 1000
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
-        delta = self._first
-        while delta is not None:
-            yield delta
-            try:
-                with self._patience.until(min(self._until, time.monotonic() + self._settings.delta_deadline)):
+        delta, arrived = self._first, self._deltas.arrived
+        try:
+            with self._patience as patience:
+                while delta is not None:
+                    yield delta
+                    while arrived:
+                        yield arrived.popleft()
+                    patience.waits()
                     delta = await self._next_delta()
-            except TimeoutError as exc:
-                raise UpstreamTimeout("the LLM server stopped in the middle of the answer") from exc
+                    patience.rests()
+        except TimeoutError as exc:
+            raise UpstreamTimeout("the LLM server stopped in the middle of the answer") from exc
 
     async def _next_delta(self) -> Delta | None:
         try:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -146,16 +145,15 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        patience = Patience()
         try:
-            async for body in self._bodies:
-                with patience.until(time.monotonic() + READER_SECONDS):
+            with Patience(READER_SECONDS) as patience:
+                async for body in self._bodies:
+                    patience.waits()
                     await send({"type": "http.response.body", "body": body, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    patience.rests()
         except TimeoutError as exc:
             raise CallerGone("the caller does not read") from exc
-        finally:
-            patience.close()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def served(
