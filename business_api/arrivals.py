@@ -12,7 +12,7 @@ class Arrivals:
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._pause, self._resume = pause, resume
-        self._pieces: list[bytes] = []
+        self.pieces: list[bytes] = []
         self._size = 0
         self._paused = False
         self._failure: Exception | None = None
@@ -21,9 +21,15 @@ class Arrivals:
 
     def add(self, piece: bytes) -> None:
         """Something has arrived."""
-        self._pieces.append(piece)
-        self._size += len(piece)
-        if self._size >= FULL and not self._paused:
+        self.pieces.append(piece)
+        self.added(len(piece))
+
+    def added(self, size: int) -> None:
+        """Bytes were appended to `pieces`, about so many."""
+        if not self.pieces:
+            return
+        self._size += size
+        if self._size >= FULL and not self._paused and not self.over:
             self._paused = True
             self._pause()
         self._wake()
@@ -38,17 +44,18 @@ class Arrivals:
 
     async def read(self) -> bytes:
         """All that has arrived, as soon as there is something; nothing at the end. Raises the failure."""
-        while not self._pieces:
+        while not self.pieces:
             if self._failure is not None:
                 raise self._failure
             if self.over:
                 return b""
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        pieces, self._pieces = self._pieces, []
+        found = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+        self.pieces.clear()
         self._size = 0
         self._go_on()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return found
 
     def _go_on(self) -> None:
         if self._paused:

@@ -46,7 +46,7 @@ class Degradation(StrEnum):
     UNSUPPORTED_CITATION = "unsupported_citation"
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One turn of a conversation, as the LLM will see it. Tool fields are OpenAI's, passed through."""
 
     role: str
@@ -131,7 +131,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as the LLM server counted them."""
 
     prompt_tokens: Tokens
@@ -139,7 +139,7 @@ class Usage(msgspec.Struct, frozen=True):
     total_tokens: Tokens
 
 
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """One streamed unit. `tool_calls` and `logprobs` are the LLM server's own JSON, passed through."""
 
     text: str = ""

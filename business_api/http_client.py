@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
         """
         self._started: asyncio.Future[HttpReply] = self._loop.create_future()
         self._arrivals = Arrivals(self._transport.pause_reading, self._resume)
-        self.on_body = self._arrivals.add  # called by the parser
+        self.on_body = self._arrivals.pieces.append  # called by the parser, often
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_size = 0
@@ -63,7 +63,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse it; what nobody asked for ends the connection."""
-        if self._arrivals is None:
+        arrivals = self._arrivals
+        if arrivals is None:
             self.abort()
             return
         if not self._started.done():
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             self._fail(UpstreamUnavailable("the LLM server does not speak HTTP"), exc)
+        arrivals.added(len(data))
         if self._head_size > MAX_HEAD and not self._started.done():
             self._fail(UpstreamUnavailable("the LLM server sent a head without end"))
 
@@ -90,9 +92,9 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamUnavailable(BROKE_OFF), exc)
 
     def on_message_begin(self) -> None:
-        """A second response to one request is not ours."""
+        """A second response to one request is not ours: the parser stops at what is raised."""
         if self._arrivals is None:
-            self.abort()
+            raise ValueError("nobody asked")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
