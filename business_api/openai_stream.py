@@ -63,8 +63,9 @@ async def streamed(started: Answer, include_usage: bool) -> AsyncIterator[bytes]
     unsent = [chunks.chunk({"role": "assistant", "content": ""})]
     try:
         async for delta in started:
-            unsent.append(chunks.of(delta))
-            if not started.ready and any(unsent):
+            if chunk := chunks.of(delta):
+                unsent.append(chunk)
+            if unsent and not started.ready:
                 yield b"".join(unsent)
                 unsent.clear()
     except ServiceError as exc:

@@ -10,8 +10,8 @@ class Patience:
     """Around a loop that waits often, each time on time: `waits` before a wait, `rests` behind it.
 
     A wait that is longer than `seconds`, or that lasts until `until` (a time.monotonic), becomes TimeoutError
-    where the context ends. A timer of its own for each wait would cost more than reading a delta: ours is set
-    anew only when it rings.
+    where the context ends. The task that enters it is the one that waits. A timer of its own for each wait
+    would cost more than reading a delta: ours is set anew only when it rings.
     """
 
     def __init__(self, seconds: float, until: float = math.inf) -> None:
@@ -23,17 +23,22 @@ class Patience:
         self._cancelling = 0
 
     def __enter__(self) -> "Patience":
+        self._task = asyncio.current_task()
+        self._ring_in(self._seconds)
         return self
 
     def waits(self) -> None:
         """The task is about to wait. Raises TimeoutError when it may wait no longer."""
-        now = time.monotonic()
-        if now >= self._until:
+        self._due = time.monotonic() + self._seconds
+        if self._due > self._until:
+            self._wait_for_the_last_time()
+
+    def _wait_for_the_last_time(self) -> None:
+        self._due, left = self._until, self._until - time.monotonic()
+        if left <= 0:
             raise TimeoutError
-        self._due = min(now + self._seconds, self._until)
-        self._task = asyncio.current_task()
-        if self._timer is None:
-            self._ring_in(self._due - now)
+        self.close()
+        self._ring_in(left)
 
     def rests(self) -> None:
         """The wait is over."""

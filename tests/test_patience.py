@@ -43,7 +43,7 @@ async def test_the_end_of_all_waits_holds_whether_waiting_or_not() -> None:
     with pytest.raises(TimeoutError):
         await for_ever(Patience(30, until=time.monotonic() + 0.02))
     with pytest.raises(TimeoutError):
-        Patience(30, until=time.monotonic()).waits()
+        await for_ever(Patience(30, until=time.monotonic()))
 
 
 async def test_a_task_that_is_cancelled_by_somebody_else_is_cancelled() -> None:
