@@ -94,10 +94,7 @@ class Rewritten(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What retrieval brings: passages best first, the index they came from, milliseconds per stage.
-
-    `candidates` are all that the searches brought, in the order they ended up in.
-    """
+    """What retrieval brings: passages best first, all `candidates` as they ended up, ms per stage."""
 
     passages: tuple[Passage, ...]
     index: str
@@ -184,7 +181,7 @@ class Generation(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether the next delta has arrived together with the last one: reading on will not wait."""
+        """Whether the next delta has arrived together with the last one."""
 
     def __aiter__(self) -> AsyncIterator[Delta]: ...
 
@@ -196,10 +193,7 @@ Rewrite = Callable[[Question, Assistant], Awaitable[Rewritten]]
 """(question, assistant) -> Rewritten. What fails is left out and named in `degraded`: nothing is raised."""
 
 Reserve = Callable[[Question, Assistant], Awaitable[None]]
-"""(question, assistant): reserves the tokens it may take, until its exchange is recorded.
-
-Raises RateLimited, Unavailable, InvalidRequest.
-"""
+"""Reserves the tokens it may take until it is recorded. Raises RateLimited, Unavailable, InvalidRequest."""
 
 Retrieve = Callable[[Query, str, Assistant], Awaitable[Found]]
 """(query, tenant, assistant) -> Found. Raises RetrievalUnavailable."""
