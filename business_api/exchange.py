@@ -52,7 +52,7 @@ class Degradation(StrEnum):
     RESUMED = "resumed"
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One turn of a conversation, as the LLM will see it. Tool fields are OpenAI's, passed through."""
 
     role: str
@@ -101,10 +101,7 @@ class Rewritten(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What retrieval brings: passages best first, the index they came from, milliseconds per stage.
-
-    `candidates` are all that the searches brought, in the order they ended up in.
-    """
+    """What retrieval brings: passages best first, all `candidates` as they ended up, ms per stage."""
 
     passages: tuple[Passage, ...]
     index: str
@@ -135,7 +132,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[Degradation, ...] = ()
 
 
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """One streamed unit. `tool_calls` and `logprobs` are the LLM server's own JSON, passed through."""
 
     text: str = ""
@@ -162,6 +159,10 @@ class Generation(Protocol):
     def attempts(self) -> tuple[Attempt, ...]:
         """The trail so far: every try to have the LLM answer."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next delta has arrived together with the last one."""
+
     def __aiter__(self) -> AsyncIterator[Delta]: ...
 
     async def aclose(self) -> None:
@@ -172,10 +173,7 @@ Rewrite = Callable[[Question, Assistant], Awaitable[Rewritten]]
 """(question, assistant) -> Rewritten. What fails is left out and named in `degraded`: nothing is raised."""
 
 Reserve = Callable[[Question, Assistant], Awaitable[None]]
-"""(question, assistant): reserves the tokens it may take, until its exchange is recorded.
-
-Raises RateLimited, Unavailable, InvalidRequest.
-"""
+"""Reserves the tokens it may take until it is recorded. Raises RateLimited, Unavailable, InvalidRequest."""
 
 Retrieve = Callable[[Query, str, Assistant], Awaitable[Found]]
 """(query, tenant, assistant) -> Found. Raises RetrievalUnavailable."""

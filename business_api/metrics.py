@@ -1,6 +1,7 @@
 """What is counted: exchanges by outcome, latencies, degradations, the spool's conservation."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -36,17 +37,21 @@ class Metrics:
     def counted(self, record: Record, known: frozenset[str]) -> Record:
         """`record`, counting what passes. Assistants that are not `known` share one label."""
 
+        # looking a counter up by its labels costs more than counting; there are few, and they stay
+        exchanges, degraded = cache(self._exchanges.labels), cache(self._degraded.labels)
+        stages, tokens = cache(self._stage.labels), cache(self._tokens.labels)
+
         def record_and_count(exchange: Exchange) -> None:
             record(exchange)
             name = exchange.question.assistant
-            self._exchanges.labels(name if name in known else "unknown", str(exchange.outcome)).inc()
+            exchanges(name if name in known else "unknown", str(exchange.outcome)).inc()
             for degradation in exchange.degraded:
-                self._degraded.labels(str(degradation)).inc()
+                degraded(str(degradation)).inc()
             for stage, ms in exchange.timings_ms.items():
-                self._stage.labels(stage).observe(ms / 1000)
+                stages(stage).observe(ms / 1000)
             if exchange.usage:
-                self._tokens.labels("prompt").inc(exchange.usage.prompt_tokens)
-                self._tokens.labels("completion").inc(exchange.usage.completion_tokens)
+                tokens("prompt").inc(exchange.usage.prompt_tokens)
+                tokens("completion").inc(exchange.usage.completion_tokens)
 
         return record_and_count
 

@@ -7,7 +7,7 @@ import msgspec
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as the LLM server counted them."""
 
     prompt_tokens: Tokens

@@ -29,8 +29,8 @@ class Running:
         self._tokens_before = 0
         self._seam: Seam | None = None
         self.ttft_ms = stream.ttft_ms
-        self.model = stream.model
-        self.fingerprint = stream.fingerprint
+        self.model = stream.told.model
+        self.fingerprint = stream.told.fingerprint
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.degraded: tuple[Degradation, ...] = ()
@@ -48,11 +48,20 @@ class Running:
                 delta = self._noted(delta)
             if delta is not None:
                 yield delta
-            try:
-                delta = await self._stream.next()
-            except Unavailable as exc:
-                delta = await self._resumed(exc)
+            arrived = self._stream.arrived
+            delta = arrived.popleft() if arrived else await self._next()
         self._sum_up()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next delta has arrived: reading on will not wait."""
+        return bool(self._stream.arrived)
+
+    async def _next(self) -> Delta | None:
+        try:
+            return await self._stream.next()
+        except Unavailable as exc:
+            return await self._resumed(exc)
 
     def _noted(self, delta: Delta) -> Delta | None:
         """The delta as it is shown, None when all of it was shown before; only text can be gone on with."""
@@ -70,10 +79,10 @@ class Running:
         """The first delta of what follows. Raises `broke` when nothing can."""
         await self._stream.aclose()
         broke.attempts = tuple(self._asked.trail)
-        self._tokens_before += self._stream.deltas
         self._resumes += 1
         if not self._resumable or self._asked.left <= 0 or self._resumes > MOST_RESUMES:
             raise broke
+        self._tokens_before = len(self._said)
         if self._tokens_before >= self._asked.prompt.max_tokens:
             self._end_full()
             return None
@@ -99,13 +108,13 @@ class Running:
 
     def _sum_up(self) -> None:
         """What the last replica said of the whole answer; what others had said it has counted as prompt."""
-        stream, before = self._stream, self._tokens_before
-        if self.finish_reason is not None or stream.usage is None:
+        told, before = self._stream.told, self._tokens_before
+        if self.finish_reason is not None or told.usage is None:
             return
-        self.model, self.fingerprint = stream.model, stream.fingerprint
-        self.finish_reason, self.usage = stream.finish_reason, stream.usage
+        self.model, self.fingerprint = told.model, told.fingerprint
+        self.finish_reason, self.usage = told.finish_reason, told.usage
         if before:
-            counted = stream.usage
+            counted = told.usage
             prompt = max(0, counted.prompt_tokens - before)
             self.usage = Usage(prompt, counted.completion_tokens + before, counted.total_tokens)
 

@@ -1,35 +1,29 @@
 """One attempt: a request to one replica, and its answer read delta by delta."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections import deque
 
-import msgspec
-
+from business_api.deltas import Deltas
 from business_api.errors import ServiceError, UpstreamTimeout, UpstreamUnavailable
 from business_api.exchange import Delta
-from business_api.frames import Choice, Content, Frame
 from business_api.settings import LlmSettings
-from business_api.transport import Reply, payloads
+from business_api.transport import Reply
 from business_api.upstream.asked import Asked
 from business_api.upstream.failing import BROKE_OFF, UNREACHABLE, Failed, refusal
 from business_api.upstream.replica import Replica
 from business_api.upstream.serving import headers, served_model
 from business_api.upstream.waiting import Waiting
-from business_api.usage import Attempt, Usage
-
-FINISHED = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-"""finish_reasons of an answer that is complete; vLLM's `abort` is not one."""
+from business_api.usage import Attempt
 
 CONTINUING = frozenset({"vllm", "llamacpp"})
 """Makers of servers that go on with a last message of the assistant, by what `/models` says of the owner."""
-
-_frames = msgspec.json.Decoder(Frame)
 
 
 class Stream:
     """An answer of one replica. `begin` it, read it with `next`, close it however it ends.
 
-    `first` is the first delta, None of an empty answer. `deltas` counts those that were read.
+    `first` is the first delta, None of an empty answer; `arrived` are those that need not be waited for.
+    `told` has what the server says of the answer as a whole; it is there once the stream has begun.
     """
 
     def __init__(self, replica: Replica, asked: Asked, settings: LlmSettings) -> None:
@@ -38,15 +32,11 @@ class Stream:
         self._waiting = Waiting()
         self._began = time.perf_counter()
         self._reply: Reply | None = None
-        self._payloads: AsyncGenerator[bytes] | None = None
         self._outcome: str | None = None
+        self.told: Deltas
+        self.arrived: deque[Delta] = deque()
         self.first: Delta | None = None
-        self.deltas = 0
         self.ttft_ms = 0.0
-        self.model = ""
-        self.fingerprint: str | None = None
-        self.finish_reason: str | None = None
-        self.usage: Usage | None = None
         replica.waits.add(self._waiting)
 
     async def begin(self) -> None:
@@ -94,7 +84,8 @@ class Stream:
             replica.model = settings.model  # it may have been started anew, with another model
         if self._reply.status != 200:
             raise await refusal(self._reply)
-        self._payloads = payloads(self._reply)
+        self.told = Deltas(self._reply)
+        self.arrived = self.told.arrived
 
     def _late(self) -> Failed:
         if self._asked.left <= 0:
@@ -112,6 +103,8 @@ class Stream:
 
     async def next(self) -> Delta | None:
         """The next delta, None at the end. Raises UpstreamTimeout, UpstreamUnavailable when it breaks off."""
+        if self.arrived:
+            return self.arrived.popleft()
         now = time.monotonic()
         try:
             with self._waiting.until(min(self._asked.until, now + self._settings.delta_deadline)):
@@ -131,39 +124,11 @@ class Stream:
         self.replica.failed(outcome, BROKE_OFF)
 
     async def _read_on(self) -> Delta | None:
-        assert self._payloads is not None
-        async for payload in self._payloads:
-            delta = self._read(payload)
-            if delta is not None:
-                self.deltas += 1
-                return delta
-        if self.finish_reason not in FINISHED or self.usage is None:
-            raise UpstreamUnavailable("the LLM server broke off before the answer was complete")
-        self.ended("answered")
-        return None
-
-    def _read(self, payload: bytes) -> Delta | None:
-        try:
-            frame = _frames.decode(payload)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
-            raise UpstreamUnavailable("the LLM server sent something that is not an answer") from exc
-        if frame.error is not None:
-            raise UpstreamUnavailable("the LLM server failed in the middle of the answer")
+        delta = await self.told.next()
         self.replica.heard_at = time.monotonic()
-        self.model = frame.model or self.model
-        self.fingerprint = frame.system_fingerprint or self.fingerprint
-        self.usage = frame.usage or self.usage
-        choice = next((one for one in frame.choices or () if one.index == 0), None)
-        return self._delta(choice) if choice else None
-
-    def _delta(self, choice: Choice) -> Delta | None:
-        self.finish_reason = choice.finish_reason or self.finish_reason
-        said = choice.delta or Content()
-        logprobs = {"content": choice.logprobs.content} if choice.logprobs else None
-        if not (said.content or said.tool_calls or said.refusal or logprobs):
-            return None
-        calls = [msgspec.to_builtins(call) for call in said.tool_calls or ()]
-        return Delta(said.content or "", calls or None, logprobs, said.refusal)
+        if delta is None:
+            self.ended("answered")
+        return delta
 
     @property
     def under_way(self) -> bool:
@@ -187,9 +152,5 @@ class Stream:
         self._waiting.close()
         self.replica.waits.discard(self._waiting)
         reply, self._reply = self._reply, None
-        try:
-            if self._payloads is not None:
-                await self._payloads.aclose()
-        finally:
-            if reply is not None:
-                await reply.aclose()
+        if reply is not None:
+            await reply.aclose()
