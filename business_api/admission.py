@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import get_args
 
 from business_api.assistants import Assistant
+from business_api.deadlines import caller_deadline
 from business_api.errors import ServiceError
 from business_api.exchange import Priority, Question
 from business_api.gate import Gate, Rules, Verdict
@@ -75,7 +76,7 @@ class Admission:
             rank=self._rank(question),
             cost=min(tokens, float(self._settings.context_tokens)),
             arrived=now,
-            deadline=now + self._settings.queue_deadline,
+            deadline=min(now + self._settings.queue_deadline, caller_deadline()),
         )
 
     def _rank(self, question: Question) -> int:

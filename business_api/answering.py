@@ -145,7 +145,8 @@ async def _generate(exchange: Exchange, assistant: Assistant, parts: Parts) -> G
     question = exchange.question
     try:
         return await parts.generate(exchange.prompt, _sampling(question, assistant), exchange.id)
-    except Unavailable:
+    except Unavailable as exc:
+        exchange.attempts = exc.attempts
         if assistant.when_llm_fails == "refuse" or not question.wants_prose or exchange.query is None:
             raise
         sentences = parts.extract(exchange.query.text, exchange.prompt.passages)

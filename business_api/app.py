@@ -1,6 +1,6 @@
 """The ASGI app: routes over what `wiring` opened, and one handler for errors. Nothing happens at import."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from business_api.chatbot_api import ChatbotApi
 from business_api.errors import InvalidRequest, NotFound, ServiceError
@@ -15,7 +16,7 @@ from business_api.exchanges_api import ExchangesApi
 from business_api.openai_api import OpenAiApi
 from business_api.ops_api import OpsApi, Scrape
 from business_api.settings import Settings
-from business_api.wire import WEB, error_response
+from business_api.wire import WEB, error_response, served
 from business_api.wiring import Wired, wired
 
 
@@ -29,7 +30,7 @@ def create_app(
     settings = settings or Settings()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: _App) -> AsyncIterator[None]:
         if wires is not None:
             _mount(app, wires, settings, scrape)
             yield
@@ -38,13 +39,32 @@ def create_app(
             _mount(app, opened, settings, scrape)
             yield
 
-    app = FastAPI(title="Tandem", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = _App(title="Tandem", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.mount("/web", _Assets(directory=WEB), name="web")
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _bad_query)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
     return app
+
+
+Route = Callable[[Request], Awaitable[Response]]
+
+
+class _App(FastAPI):
+    """FastAPI, but that the routes of answers go past it: its way to a route costs more than an answer."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.answering: dict[str, Route] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the app's start and stop."""
+        route = self.answering.get(scope["path"]) if scope.get("method") == "POST" else None
+        if route is None:
+            await super().__call__(scope, receive, send)
+        else:
+            await served(route, scope, receive, send)
 
 
 class _Assets(StaticFiles):
@@ -57,12 +77,15 @@ class _Assets(StaticFiles):
         return response
 
 
-def _mount(app: FastAPI, wires: Wired, settings: Settings, scrape: Scrape | None) -> None:
+def _mount(app: _App, wires: Wired, settings: Settings, scrape: Scrape | None) -> None:
     limit = settings.guard.max_body_bytes
-    app.include_router(OpenAiApi(wires.parts, wires.guard, wires.embed, wires.embedder, limit).router())
-    app.include_router(ChatbotApi(wires.parts, wires.guard, wires.sink, limit).router())
+    openai = OpenAiApi(wires.parts, wires.guard, wires.embed, wires.embedder, limit)
+    chatbot = ChatbotApi(wires.parts, wires.guard, wires.sink, limit)
+    app.answering = {"/v1/chat/completions": openai.chat_completions, "/chat": chatbot.chat}
+    app.include_router(openai.router())
+    app.include_router(chatbot.router())
     app.include_router(ExchangesApi(wires.guard, wires.sink, limit).router())
-    app.include_router(OpsApi(wires.problems, scrape or wires.metrics.scrape).router())
+    app.include_router(OpsApi(wires.problems, scrape or wires.metrics.scrape, wires.out).router())
 
 
 async def _service_error(request: Request, exc: Exception) -> Response:

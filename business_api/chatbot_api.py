@@ -18,6 +18,7 @@ from business_api.passages import Passage
 from business_api.sink import Sink
 from business_api.tandem_object import tandem_object
 from business_api.wire import (
+    CallerListens,
     EventStream,
     admitted,
     event,
@@ -25,7 +26,6 @@ from business_api.wire import (
     json_response,
     page,
     read_json,
-    unless_hung_up,
 )
 
 HISTORY = 6
@@ -78,14 +78,14 @@ class ChatbotApi:
             narrowing=asked.tandem.narrowing,
             explain=asked.tandem.explain,
         )
-        started = await unless_hung_up(request, answer(question, self.parts))
-        if asked.stream:
-            return EventStream(
-                started, _events(started), headers_of(started.exchange) | self.guard.limit_headers(caller)
-            )
-        async with started:
-            body = await unless_hung_up(request, _whole(started))
-        return json_response(body, headers_of(started.exchange) | self.guard.limit_headers(caller))
+        async with CallerListens(request.receive):
+            started = await answer(question, self.parts)
+            if not asked.stream:
+                async with started:
+                    body = await _whole(started)
+                return json_response(body, headers_of(started.exchange) | self.guard.limit_headers(caller))
+        headers = headers_of(started.exchange) | self.guard.limit_headers(caller)
+        return EventStream(started, _events(started), headers)
 
     async def _history(self, tenant: str, conversation: str) -> tuple[Message, ...]:
         turns = await asyncio.to_thread(self._turns, tenant, conversation)
@@ -102,16 +102,20 @@ class ChatbotApi:
 
 
 async def _events(started: Answer) -> AsyncIterator[bytes]:
+    """The passages, the deltas, the whole; what arrived together is yielded together."""
     exchange = started.exchange
-    yield event(_opening(exchange), "passages")
+    unsent = [event(_opening(exchange), "passages")]
     try:
         async for delta in started:
             if delta.text:
-                yield event({"text": delta.text}, "delta")
+                unsent.append(event({"text": delta.text}, "delta"))
+            if unsent and not started.ready:
+                yield b"".join(unsent)
+                unsent.clear()
     except ServiceError as exc:
-        yield event({**exc.envelope(), "tandem": tandem_object(exchange)}, "error")
+        yield b"".join((*unsent, event({**exc.envelope(), "tandem": tandem_object(exchange)}, "error")))
         return
-    yield event(_closing(exchange), "answer")
+    yield b"".join((*unsent, event(_closing(exchange), "answer")))
 
 
 async def _whole(started: Answer) -> dict[str, Any]:

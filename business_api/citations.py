@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from business_api.assistants import Support
-from business_api.exchange import Citation
 from business_api.marking import Marking, Piece
-from business_api.passages import Passage
+from business_api.passages import Citation, Passage
 from business_api.supporting import Claim, Grounds, Similarity
 
 ITEM_NUMBER = re.compile(r"[-*+]?\s*\(?\d{1,3}[.)]")

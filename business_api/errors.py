@@ -21,11 +21,14 @@ Anything that is not a ServiceError is a bug: 500, with the request id and nothi
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ServiceError(Exception):
-    """A failure that a caller is told about: `status` (HTTP), `code` and `kind` (OpenAI's `type`)."""
+    """A failure that a caller is told about: `status` (HTTP), `code` and `kind` (OpenAI's `type`).
+
+    `attempts` is the trail of attempts at the LLM that led to it.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str | None] = "internal_error"
@@ -45,6 +48,7 @@ class ServiceError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.request_id: str | None = None
+        self.attempts: tuple[Any, ...] = ()
 
     def envelope(self) -> dict[str, dict[str, str | None]]:
         """The body that OpenAI's clients turn into their own error classes."""

@@ -7,12 +7,13 @@ one question with all that happened to it: the only mutable thing here, with one
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from business_api.assistants import Assistant
-from business_api.passages import Candidate, Narrowing, Passage, Query
+from business_api.passages import Candidate, Citation, Narrowing, Passage, Query
+from business_api.usage import Attempt, Usage
 
 CONTRACT = "1"
 """Version of the `tandem` object and of the exchange record; raised when a field changes its meaning."""
@@ -48,9 +49,10 @@ class Degradation(StrEnum):
     HISTORY_CUT = "history_cut"
     UNKNOWN_MARKER = "unknown_marker"
     UNSUPPORTED_CITATION = "unsupported_citation"
+    RESUMED = "resumed"
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One turn of a conversation, as the LLM will see it. Tool fields are OpenAI's, passed through."""
 
     role: str
@@ -99,10 +101,7 @@ class Rewritten(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What retrieval brings: passages best first, the index they came from, milliseconds per stage.
-
-    `candidates` are all that the searches brought, in the order they ended up in.
-    """
+    """What retrieval brings: passages best first, all `candidates` as they ended up, ms per stage."""
 
     passages: tuple[Passage, ...]
     index: str
@@ -133,44 +132,13 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[Degradation, ...] = ()
 
 
-Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens as the LLM server counted them."""
-
-    prompt_tokens: Tokens
-    completion_tokens: Tokens
-    total_tokens: Tokens
-
-
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """One streamed unit. `tool_calls` and `logprobs` are the LLM server's own JSON, passed through."""
 
     text: str = ""
     tool_calls: list[dict[str, Any]] | None = None
     logprobs: dict[str, Any] | None = None
     refusal: str | None = None
-
-
-class Citation(msgspec.Struct, frozen=True, kw_only=True):
-    """A marker of the answer tied to a verbatim quote: `document_text[start:end] == quote`.
-
-    `by` says who set the marker: the `model`, our own `match` of the sentence with the passage, or `extract`
-    where the sentence is the passage's. `supported` says whether the passage holds what the sentence says;
-    None: not checked, or nothing to check.
-    """
-
-    marker: int
-    document: str
-    title: str
-    chunk: str
-    start: int
-    end: int
-    quote: str
-    score: float
-    by: str = "model"
-    supported: bool | None = None
 
 
 class Generation(Protocol):
@@ -185,6 +153,15 @@ class Generation(Protocol):
     finish_reason: str | None
     usage: Usage | None
     ttft_ms: float
+    degraded: tuple[Degradation, ...]
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The trail so far: every try to have the LLM answer."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next delta has arrived together with the last one."""
 
     def __aiter__(self) -> AsyncIterator[Delta]: ...
 
@@ -196,10 +173,7 @@ Rewrite = Callable[[Question, Assistant], Awaitable[Rewritten]]
 """(question, assistant) -> Rewritten. What fails is left out and named in `degraded`: nothing is raised."""
 
 Reserve = Callable[[Question, Assistant], Awaitable[None]]
-"""(question, assistant): reserves the tokens it may take, until its exchange is recorded.
-
-Raises RateLimited, Unavailable, InvalidRequest.
-"""
+"""Reserves the tokens it may take until it is recorded. Raises RateLimited, Unavailable, InvalidRequest."""
 
 Retrieve = Callable[[Query, str, Assistant], Awaitable[Found]]
 """(query, tenant, assistant) -> Found. Raises RetrievalUnavailable."""
@@ -238,6 +212,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     timings_ms: dict[str, float] = {}
     finish_reason: str | None = None
     usage: Usage | None = None
+    attempts: tuple[Attempt, ...] = ()
     error: dict[str, str | None] | None = None
 
     @property

@@ -4,8 +4,7 @@ import re
 from collections.abc import Sequence
 
 from business_api.citations import citation
-from business_api.exchange import Citation
-from business_api.passages import Passage
+from business_api.passages import Citation, Passage
 from business_api.sentences import Kind
 from business_api.supporting import Claim, Evidence, Grounds
 

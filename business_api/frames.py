@@ -4,17 +4,17 @@ from typing import Any
 
 import msgspec
 
-from business_api.exchange import Usage
+from business_api.usage import Usage
 
 
-class Function(msgspec.Struct):
+class Function(msgspec.Struct, gc=False):
     """The called function, a piece at a time."""
 
     name: str | None = None
     arguments: str | None = None
 
 
-class ToolCall(msgspec.Struct):
+class ToolCall(msgspec.Struct, gc=False):
     """A piece of a tool call."""
 
     index: int = 0
@@ -23,7 +23,7 @@ class ToolCall(msgspec.Struct):
     function: Function | None = None
 
 
-class Content(msgspec.Struct):
+class Content(msgspec.Struct, gc=False):
     """What a choice says in this frame."""
 
     content: str | None = None
@@ -31,13 +31,13 @@ class Content(msgspec.Struct):
     tool_calls: list[ToolCall] | None = None
 
 
-class Logprobs(msgspec.Struct):
+class Logprobs(msgspec.Struct, gc=False):
     """Log probabilities, passed on."""
 
     content: list[dict[str, Any]] | None = None
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     """One of the answers; we ask for one."""
 
     index: int = 0
@@ -46,7 +46,7 @@ class Choice(msgspec.Struct):
     logprobs: Logprobs | None = None
 
 
-class Frame(msgspec.Struct):
+class Frame(msgspec.Struct, gc=False):
     """One server-sent event of an answer; fields that we do not read are left out."""
 
     choices: list[Choice] | None = None

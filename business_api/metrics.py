@@ -1,9 +1,10 @@
 """What is counted: exchanges by outcome, latencies, degradations, the spool's conservation."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from business_api.exchange import Exchange, Record
@@ -36,17 +37,21 @@ class Metrics:
     def counted(self, record: Record, known: frozenset[str]) -> Record:
         """`record`, counting what passes. Assistants that are not `known` share one label."""
 
+        # looking a counter up by its labels costs more than counting; there are few, and they stay
+        exchanges, degraded = cache(self._exchanges.labels), cache(self._degraded.labels)
+        stages, tokens = cache(self._stage.labels), cache(self._tokens.labels)
+
         def record_and_count(exchange: Exchange) -> None:
             record(exchange)
             name = exchange.question.assistant
-            self._exchanges.labels(name if name in known else "unknown", str(exchange.outcome)).inc()
+            exchanges(name if name in known else "unknown", str(exchange.outcome)).inc()
             for degradation in exchange.degraded:
-                self._degraded.labels(str(degradation)).inc()
+                degraded(str(degradation)).inc()
             for stage, ms in exchange.timings_ms.items():
-                self._stage.labels(stage).observe(ms / 1000)
+                stages(stage).observe(ms / 1000)
             if exchange.usage:
-                self._tokens.labels("prompt").inc(exchange.usage.prompt_tokens)
-                self._tokens.labels("completion").inc(exchange.usage.completion_tokens)
+                tokens("prompt").inc(exchange.usage.prompt_tokens)
+                tokens("completion").inc(exchange.usage.completion_tokens)
 
         return record_and_count
 
@@ -59,15 +64,27 @@ class Metrics:
         Gauge(name, about, registry=self.registry).set_function(value)
 
     def watch_counts(
-        self, name: str, about: str, label: str, counts: Callable[[], Mapping[str, int]]
+        self, name: str, about: str, label: str, counts: Callable[[], Mapping[str, float]]
     ) -> None:
         """A counter by `label`, read when it is asked for."""
+        self._watch(lambda: CounterMetricFamily(name, about, labels=[label]), counts)
 
-        class Counts(Collector):
-            def collect(self) -> Iterator[CounterMetricFamily]:
-                family = CounterMetricFamily(name, about, labels=[label])
-                for value, count in counts().items():
-                    family.add_metric([value], count)
+    def watch_levels(
+        self, name: str, about: str, label: str, levels: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """A gauge by `label`, read when it is asked for."""
+        self._watch(lambda: GaugeMetricFamily(name, about, labels=[label]), levels)
+
+    def _watch(
+        self,
+        new: Callable[[], CounterMetricFamily | GaugeMetricFamily],
+        values: Callable[[], Mapping[str, float]],
+    ) -> None:
+        class Watched(Collector):
+            def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+                family = new()
+                for label, value in values().items():
+                    family.add_metric([label], value)
                 yield family
 
-        self.registry.register(Counts())
+        self.registry.register(Watched())

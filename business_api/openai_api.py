@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,20 +14,19 @@ from starlette.responses import JSONResponse
 from business_api.answering import Answer, Parts, answer
 from business_api.assistants import Assistant
 from business_api.chat_request import ChatRequest
-from business_api.errors import InvalidRequest, ServiceError
+from business_api.errors import InvalidRequest
 from business_api.exchange import Delta, Exchange, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
+from business_api.openai_stream import streamed, wire_reason
 from business_api.tandem_object import tandem_object
 from business_api.wire import (
-    DONE,
+    CallerListens,
     EventStream,
     admitted,
-    event,
     headers_of,
     json_response,
     read_json,
-    unless_hung_up,
 )
 
 Embed = Callable[[Sequence[str]], Awaitable[np.ndarray]]
@@ -83,17 +82,15 @@ class OpenAiApi:
             narrowing=asked.tandem.narrowing,
             explain=asked.tandem.explain,
         )
-        started = await unless_hung_up(request, answer(question, self.parts))
-        if asked.stream:
-            usage = asked.stream_options is not None and asked.stream_options.include_usage
-            return EventStream(
-                started,
-                _chunks(started, usage),
-                headers_of(started.exchange) | self.guard.limit_headers(caller),
-            )
-        async with started:
-            body = await unless_hung_up(request, _completion(started))
-        return json_response(body, headers_of(started.exchange) | self.guard.limit_headers(caller))
+        async with CallerListens(request.receive):
+            started = await answer(question, self.parts)
+            if not asked.stream:
+                async with started:
+                    body = await _completion(started)
+                return json_response(body, headers_of(started.exchange) | self.guard.limit_headers(caller))
+        usage = asked.stream_options is not None and asked.stream_options.include_usage
+        headers = headers_of(started.exchange) | self.guard.limit_headers(caller)
+        return EventStream(started, streamed(started, usage), headers)
 
     async def models(self, request: Request) -> Response:
         """List the assistants."""
@@ -173,7 +170,7 @@ def _choice(exchange: Exchange, deltas: list[Delta]) -> dict[str, Any]:
         "index": 0,
         "message": message,
         "logprobs": {"content": logprobs} if logprobs else None,
-        "finish_reason": _wire_reason(exchange),
+        "finish_reason": wire_reason(exchange),
     }
 
 
@@ -189,47 +186,6 @@ def whole_tool_calls(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         call["function"]["name"] += function.get("name") or ""
         call["function"]["arguments"] += function.get("arguments") or ""
     return [calls[index] for index in sorted(calls)]
-
-
-async def _chunks(started: Answer, include_usage: bool) -> AsyncIterator[bytes]:
-    """OpenAI's chunks: a role, the deltas, the finish, then the `tandem` object in the last frame."""
-    exchange = started.exchange
-    head = {
-        "id": f"chatcmpl-{exchange.id}",
-        "object": "chat.completion.chunk",
-        "created": int(exchange.at),
-        "model": exchange.question.assistant,
-    }
-
-    def chunk(delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> bytes:
-        logprobs = more.pop("logprobs", None)
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        usage = {"usage": None} if include_usage else {}
-        return event({**head, "choices": [choice], **usage, **more})
-
-    yield chunk({"role": "assistant", "content": ""})
-    try:
-        async for delta in started:
-            yield chunk(_wire_delta(delta), logprobs=delta.logprobs)
-    except ServiceError as exc:
-        yield event({**exc.envelope(), "tandem": tandem_object(exchange)})
-        return
-    tandem = tandem_object(exchange)
-    if include_usage:
-        yield chunk({}, _wire_reason(exchange))
-        yield event({**head, "choices": [], "usage": exchange.usage, "tandem": tandem})
-    else:
-        yield chunk({}, _wire_reason(exchange), tandem=tandem)
-    yield DONE
-
-
-def _wire_delta(delta: Delta) -> dict[str, Any]:
-    fields = {"content": delta.text or None, "tool_calls": delta.tool_calls, "refusal": delta.refusal}
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _wire_reason(exchange: Exchange) -> str | None:
-    return "stop" if exchange.finish_reason == "abstained" else exchange.finish_reason
 
 
 def _encoded(vector: np.ndarray, encoding: str) -> list[float] | str:

@@ -16,10 +16,14 @@ Scrape = Callable[[], Awaitable[bytes]]
 
 @dataclass(frozen=True)
 class OpsApi:
-    """`problems` maps the parts that answering needs to what says whether they work."""
+    """`problems` maps the parts that answering needs to what says whether they work.
+
+    `out` names LLM servers that get nothing now, and why; others answer for them.
+    """
 
     problems: Mapping[str, Problem]
     scrape: Scrape
+    out: Callable[[], Mapping[str, str]] = dict
 
     def router(self) -> APIRouter:
         """The operators' routes; they need no key and are never limited."""
@@ -34,11 +38,11 @@ class OpsApi:
         return JSONResponse({"status": "alive"})
 
     async def readyz(self) -> Response:
-        """200 when a question could be answered now; else 503 that names what is missing."""
+        """200 when a question could be answered now, else 503 that names what is missing; who is out."""
         found = await asyncio.gather(*(problem() for problem in self.problems.values()))
         missing = {part: said for part, said in zip(self.problems, found, strict=True) if said}
         return JSONResponse(
-            {"status": "not ready" if missing else "ready", "missing": missing},
+            {"status": "not ready" if missing else "ready", "missing": missing, "out": dict(self.out())},
             503 if missing else 200,
             headers={"Retry-After": "2"} if missing else None,
         )

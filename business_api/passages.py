@@ -102,3 +102,23 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     def deciding_score(self) -> float:
         """What its place was decided by: the reranker's score if it read the chunk, else the fusion's."""
         return self.score if self.rerank_score is None else self.rerank_score
+
+
+class Citation(msgspec.Struct, frozen=True, kw_only=True):
+    """A marker of the answer tied to a verbatim quote: `document_text[start:end] == quote`.
+
+    `by` says who set the marker: the `model`, our own `match` of the sentence with the passage, or `extract`
+    where the sentence is the passage's. `supported` says whether the passage holds what the sentence says;
+    None: not checked, or nothing to check.
+    """
+
+    marker: int
+    document: str
+    title: str
+    chunk: str
+    start: int
+    end: int
+    quote: str
+    score: float
+    by: str = "model"
+    supported: bool | None = None

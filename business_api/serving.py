@@ -1,6 +1,7 @@
 """Runs the app under uvicorn: one process, one loop, a clean stop. Knows of other workers only its place."""
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from business_api.metrics_merged import Tally
 from business_api.settings import Settings
 from business_api.wiring import wired
 
+GARBAGE = 10_000
+"""Objects made, beyond those freed, until the youngest are looked through for what is no longer used."""
 FAREWELL_SECONDS = 2.0
 """Longest time that connections stay open, each told to close with its next answer, once we stop."""
 INSIST_SECONDS = 5.0
@@ -63,6 +66,9 @@ async def _serve(settings: Settings, listening: socket.socket, place: Place | No
             await opened.enter_async_context(tally.told())
         else:
             announce(settings, listening.getsockname())
+        gc.collect()
+        gc.freeze()  # what is there now stays: it need not be looked through again and again
+        gc.set_threshold(GARBAGE)
         await _Server(_config(app, settings), place, tally).serve(sockets=[listening])
     if place and tally:
         tally.keep()  # the sink is drained now
@@ -88,6 +94,7 @@ def _config(app: Any, settings: Settings) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # where a caller comes from is of no interest here
         timeout_keep_alive=75,
         timeout_graceful_shutdown=settings.stop_deadline,  # type: ignore[arg-type]
     )

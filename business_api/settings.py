@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,17 +17,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from business_api.pool_settings import LLM_URL, Group, PoolSettings
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class LlmSettings(_Group):
+class LlmSettings(PoolSettings):
     """The LLM tier, as seen from here."""
 
-    url: str = Field("http://127.0.0.1:8001/v1", pattern="^(https?://.+|asgi://.+:.+)$")
+    url: str = Field("http://127.0.0.1:8001/v1", pattern=LLM_URL)
     """OpenAI base URL of the LLM server, or `asgi://module:factory` to run its ASGI app in this process."""
     model: str | None = None
     """Served name to ask for; None takes the first one that the server lists."""
@@ -55,7 +53,7 @@ class LlmSettings(_Group):
     """Longest wait in our queue; who would wait longer is refused at once."""
 
 
-class EmbeddingSettings(_Group):
+class EmbeddingSettings(Group):
     """What turns text into vectors."""
 
     kind: Literal["onnx", "sentence-transformers", "hosted"] = "onnx"
@@ -76,7 +74,7 @@ class EmbeddingSettings(_Group):
     deadline: float = 5.0
 
 
-class RerankSettings(_Group):
+class RerankSettings(Group):
     """What reads a question and a passage together, to put the best passages first."""
 
     kind: Literal["none", "onnx", "sentence-transformers", "hosted"] = "none"
@@ -95,7 +93,7 @@ class RerankSettings(_Group):
     """Longest time to rerank; passages keep their order when it is over."""
 
 
-class StoreSettings(_Group):
+class StoreSettings(Group):
     """Where chunks and their vectors are kept."""
 
     url: str | None = None
@@ -104,7 +102,7 @@ class StoreSettings(_Group):
     deadline: float = 5.0
 
 
-class RewritingSettings(_Group):
+class RewritingSettings(Group):
     """The short calls of the LLM that rewrite a question before retrieval."""
 
     deadline: float = Field(4.0, gt=0)
@@ -113,7 +111,7 @@ class RewritingSettings(_Group):
     """Longest text that one of them may write, in tokens; the JSON of a narrowing may be twice as long."""
 
 
-class GuardSettings(_Group):
+class GuardSettings(Group):
     """What is refused before any work is done."""
 
     require_keys: Literal["auto", "always"] = "auto"
@@ -136,11 +134,11 @@ class GuardSettings(_Group):
     """While Redis is away: limit in each process by itself, limit nothing, or answer 503."""
     limits_shared_by: int = Field(1, ge=1)
     """Processes that a key's limits are split among while there is no Redis to share them."""
-    priorities: dict[str, Literal["high", "normal", "low"]] = {}
+    priorities: dict[str, Literal["high", "normal", "low"]] = Field({})
     """Classes of keys, by the id that `business-api keys list` shows; a key that is not named is normal."""
 
 
-class SinkSettings(_Group):
+class SinkSettings(Group):
     """Where exchanges are recorded."""
 
     segment_bytes: int = 8 * 1024 * 1024

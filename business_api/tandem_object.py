@@ -5,6 +5,7 @@ from typing import Any
 
 from business_api.exchange import Exchange, Outcome
 from business_api.passages import Candidate, Chunk, Passage, Query
+from business_api.usage import Attempt
 
 Ranks = Mapping[str, int]
 
@@ -24,6 +25,8 @@ def tandem_object(exchange: Exchange) -> dict[str, Any]:
         "citations": exchange.citations,
         "timings_ms": {name: round(ms, 2) for name, ms in exchange.timings_ms.items()},
     }
+    if exchange.attempts:
+        told["attempts"] = [_attempt(attempt) for attempt in exchange.attempts]
     if exchange.judgement is not None:
         told["answerable"] = round(exchange.judgement.probability, 3)
     if exchange.support_rate is not None:
@@ -36,6 +39,10 @@ def tandem_object(exchange: Exchange) -> dict[str, Any]:
             "candidates": _explained(exchange.explained),
         }
     return told
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {"replica": attempt.replica, "outcome": attempt.outcome, "ms": round(attempt.ms, 1)}
 
 
 def _nearest(passage: Passage) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from types import TracebackType
 
 from business_api.citations import Citing
 from business_api.errors import CallerGone, Refused, ServiceError
-from business_api.exchange import Degradation, Delta, Exchange, Generation, Outcome, Record, Usage
+from business_api.exchange import Degradation, Delta, Exchange, Generation, Outcome, Record
+from business_api.usage import Attempt, Usage
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,9 @@ class Spoken:
     fingerprint: str | None = None
     usage: Usage | None = None
     ttft_ms = 0.0
+    attempts: tuple[Attempt, ...] = ()
+    degraded: tuple[Degradation, ...] = ()
+    ready = False
 
     def __init__(self, text: str, *, model: str, finish_reason: str) -> None:
         self.model = model
@@ -33,7 +37,7 @@ class Spoken:
 
 
 class Answer:
-    """An answer that has begun. Iterate over its deltas once, inside `async with`.
+    """An answer that has begun. Iterate over its deltas once, inside `async with`; empty ones are possible.
 
     When the deltas end the exchange is complete and recorded. Iterating raises Unavailable when the answer
     breaks off; leaving the context before the end stops the LLM and records the exchange as abandoned.
@@ -47,6 +51,7 @@ class Answer:
         self._record = record
         self._began = began
         self._citing = citing
+        self._said: list[str] = []
         self._recorded = False
         exchange.timings_ms["ttft"] = generation.ttft_ms
 
@@ -59,42 +64,45 @@ class Answer:
         self._finish(exc or GeneratorExit())
         await self._generation.aclose()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next delta has arrived together with the last one: they may be sent together."""
+        return self._generation.ready
+
     async def __aiter__(self) -> AsyncIterator[Delta]:
         try:
-            async for delta in self._deltas():
-                self.exchange.answer += delta.text
-                if delta.tool_calls:
-                    self.exchange.tool_calls.extend(delta.tool_calls)
-                yield delta
+            async for delta in self._generation:
+                shown = delta if self._citing is None else await self._cited(delta, self._citing)
+                self._said.append(shown.text)
+                if shown.tool_calls:
+                    self.exchange.tool_calls.extend(shown.tool_calls)
+                yield shown
+            self.exchange.finish_reason = self._generation.finish_reason
+            self.exchange.usage = self._generation.usage
+            if self._citing is not None and (rest := await self._citing.end()):
+                self._said.append(rest)
+                yield Delta(rest)
         except Exception as exc:
             self._finish(exc)
             raise named(exc, self.exchange) from exc
         self._finish(None)
 
-    async def _deltas(self) -> AsyncIterator[Delta]:
-        async for delta in self._generation:
-            if self._citing is None:
-                yield delta
-            elif (
-                (text := await self._citing.feed(delta.text))
-                or delta.tool_calls
-                or delta.logprobs
-                or delta.refusal
-            ):
-                yield Delta(text, delta.tool_calls, delta.logprobs, delta.refusal)
-        self.exchange.finish_reason = self._generation.finish_reason
-        self.exchange.usage = self._generation.usage
-        if self._citing is not None and (rest := await self._citing.end()):
-            yield Delta(rest)
+    async def _cited(self, delta: Delta, citing: Citing) -> Delta:
+        """What may be shown of a delta now; all of its text may be held back."""
+        text = await citing.feed(delta.text)
+        return Delta(text, delta.tool_calls, delta.logprobs, delta.refusal)
 
     def _finish(self, exc: BaseException | None) -> None:
         """Record the exchange, once, with how it ended."""
         if self._recorded:
             return
         self._recorded = True
+        self.exchange.answer = "".join(self._said)
         self.exchange.versions["model"] = self._generation.model
         if self._generation.fingerprint:
             self.exchange.versions["fingerprint"] = self._generation.fingerprint
+        self.exchange.attempts += self._generation.attempts
+        self.exchange.degrade(*self._generation.degraded)
         if self._citing is not None:
             self.exchange.citations = self._citing.citations
             self.exchange.support_rate = self._citing.support_rate

@@ -1,11 +1,14 @@
 """HTTP in and out, whatever the protocol: read JSON once, notice that the caller hung up, send events."""
 
 import asyncio
+import logging
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -13,12 +16,15 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from business_api.answering import Answer
+from business_api.deadlines import HEADER, honour
 from business_api.errors import BodyTooLarge, CallerGone, InvalidRequest, ServiceError, UnsupportedMediaType
 from business_api.exchange import Exchange
 from business_api.guard import Caller, Guard
 from business_api.ids import new_id
+from business_api.patience import Patience
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 WEB = Path(__file__).parent / "web"
 PAGE_HEADERS = {
@@ -35,7 +41,6 @@ LISTENS_TO = 32 * 1024 * 1024
 """Bytes of a body over the limit that are read and thrown away before the connection is cut."""
 READER_SECONDS = 60
 """Longest time that a caller may leave a full buffer unread; then the LLM is stopped."""
-DONE = b"data: [DONE]\n\n"
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?")
 MISSING_FIELD = re.compile(r"Object missing required field `(.+?)`(?: - at `\$\.?(.*)`)?")
 AT_FIELD = re.compile(r" - at `\$\.?(.*)`")
@@ -90,65 +95,80 @@ def _invalid(said: str) -> InvalidRequest:
     return InvalidRequest(said.replace(" - at `$", " - at `"), param=field[1] if field else None)
 
 
-async def unless_hung_up(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, cancelling it when the caller hangs up. Raises CallerGone then.
+class CallerListens:
+    """Around work for a caller: when the caller hangs up it is cancelled, and ends in CallerGone.
 
     The body must have been read: what is received after it is the end of the connection.
     """
-    task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_hung_up(request.receive))
-    try:
-        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise CallerGone("the caller hung up")
-        return task.result()
-    finally:
-        watcher.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait((task,))
 
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone = False
 
-async def _hung_up(receive: Callable[[], Awaitable[Any]]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._watcher = asyncio.ensure_future(self._watch())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watcher.cancel()
+        if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise CallerGone("the caller hung up") from exc
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._task.cancel()
 
 
 class EventStream(Response):
-    """Server-sent events of an answer that has begun. A caller who hangs up ends the answer at once."""
+    """Server-sent events of an answer that has begun. A caller who hangs up ends the answer at once.
+
+    What `bodies` yields is sent at once; a reader who lets it lie for READER_SECONDS counts as gone.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, answer: Answer, frames: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, answer: Answer, bodies: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
         super().__init__(headers={**headers, "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._answer, self._frames = answer, frames
+        self._answer, self._bodies = answer, bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the frames; the answer is ended and recorded whatever happens."""
-        async with self._answer:
-            task = asyncio.ensure_future(self._send(send))
-            watcher = asyncio.ensure_future(_hung_up(receive))
-            try:
-                await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                watcher.cancel()
-                if not task.done():
-                    task.cancel()
-                await asyncio.wait((task,))
-        gone = watcher.done() and not watcher.cancelled()
-        if not task.cancelled() and not gone and not isinstance(task.exception(), CallerGone):
-            task.result()
+        """Send the events; the answer is ended and recorded whatever happens."""
+        with suppress(CallerGone):
+            async with self._answer, CallerListens(receive):
+                await self._send(send)
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async for frame in self._frames:
-            try:
-                async with asyncio.timeout(READER_SECONDS):
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
-            except TimeoutError as exc:
-                raise CallerGone("the caller does not read") from exc
+        try:
+            with Patience(READER_SECONDS) as patience:
+                async for body in self._bodies:
+                    patience.waits()
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                    patience.rests()
+        except TimeoutError as exc:
+            raise CallerGone("the caller does not read") from exc
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def served(
+    route: Callable[[Request], Awaitable[Response]], scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Answer a request by `route`; errors become their envelope."""
+    try:
+        response = await route(Request(scope, receive))
+    except ServiceError as exc:
+        response = error_response(exc)
+    except Exception:
+        log.exception("%s %s failed", scope["method"], scope["path"])
+        response = error_response(ServiceError("internal error"))
+    await response(scope, receive, send)
 
 
 def event(content: object, name: str | None = None) -> bytes:
@@ -178,7 +198,8 @@ def headers_of(exchange: Exchange) -> dict[str, str]:
 
 
 async def admitted(guard: Guard, request: Request) -> Caller:
-    """Who asks, by the request's headers. Raises what Guard.admit raises."""
+    """Who asks, by the request's headers; takes the caller's deadline. Raises what Guard.admit raises."""
+    honour(request.headers.get(HEADER))
     return await guard.admit(request.headers.get("authorization"), request.headers.get("host"))
 
 

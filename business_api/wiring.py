@@ -1,6 +1,6 @@
 """What is wired to what: the parts of the story, opened from the settings and closed in reverse."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -25,7 +25,6 @@ from business_api.rewriting import TEMPLATES, Rewriting
 from business_api.settings import Settings
 from business_api.sink import Sink
 from business_api.supporting import similarity_of
-from business_api.transport import open_transport
 from business_api.upstream import Upstream
 from business_api.vector_store import VectorStore, open_store
 
@@ -41,6 +40,7 @@ class Wired:
     problems: Mapping[str, Problem]
     embed: Embed
     embedder: str
+    out: Callable[[], Mapping[str, str]] = dict
 
 
 @asynccontextmanager
@@ -56,13 +56,12 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         embedder = CachedEmbedder(await open_embedder(settings), settings.embedding.cache)
         opened.push_async_callback(embedder.aclose)
         stores = await _stores(settings, assistants, embedder, opened)
-        transport = open_transport(settings.llm.url, settings.llm.connect_deadline)
-        opened.push_async_callback(transport.aclose)
         admission = Admission(settings.llm, settings.guard.priorities)
-        upstream = Upstream(transport, settings.llm, admission.observe)
+        upstream = await opened.enter_async_context(Upstream.open(settings.llm, admission.observe))
         guard = Guard.open(settings)
         opened.push_async_callback(guard.aclose)
         metrics = watching(admission, sink, guard)
+        _watch_replicas(metrics, upstream)
         chosen = settings.embedding
         parts = Parts(
             assistants=assistants,
@@ -80,7 +79,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         )
         default = stores.get(assistants.get(assistants.default).collection or "")
         problems = {"llm": upstream.problem, "documents": _documents(default, settings.tenant)}
-        yield Wired(parts, guard, sink, metrics, problems, embedder.embed, embedder.name)
+        yield Wired(parts, guard, sink, metrics, problems, embedder.embed, embedder.name, upstream.pool.out)
 
 
 async def _stores(
@@ -163,6 +162,21 @@ def watching(admission: Admission, sink: Sink, guard: Guard) -> Metrics:
         "tandem_limits_uncounted", "Spending that Redis did not count", "by", guard.uncounted
     )
     return metrics
+
+
+def _watch_replicas(metrics: Metrics, upstream: Upstream) -> None:
+    metrics.watch_levels(
+        "tandem_replica_outstanding_tokens",
+        "Tokens an LLM server has still to read or to say",
+        "replica",
+        upstream.pool.outstanding,
+    )
+    metrics.watch_levels(
+        "tandem_replica_ejected",
+        "Workers that give an LLM server nothing now",
+        "replica",
+        upstream.pool.ejected,
+    )
 
 
 def _documents(store: VectorStore | None, tenant: str) -> Problem:

@@ -67,7 +67,8 @@ def share_of(settings: Settings, number: int) -> Settings:
     places = {
         name: part(getattr(llm, name)) for name in ("max_in_flight", "min_in_flight", "start_in_flight")
     }
-    queue = {**places, "max_queued": part(llm.max_queued, 0)}
+    rest = {"max_queued": part(llm.max_queued, 0), "retry_floor": llm.retry_floor / settings.workers}
+    queue = {**places, **rest}
     rate = {"limits_shared_by": guard.limits_shared_by * settings.workers}
     return settings.model_copy(
         update={"llm": llm.model_copy(update=queue), "guard": guard.model_copy(update=rate)}

@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from business_api.exchange import Exchange, Message, Outcome, Prompt, Question, Usage
+from business_api.exchange import Exchange, Message, Outcome, Prompt, Question
 from business_api.ids import new_id
 from business_api.passages import Chunk, Passage
 from business_api.settings import Settings
 from business_api.sink import Sink
+from business_api.usage import Usage
 
 CHUNK = Chunk(id="c1", document="docs/a.md", title="Ports", number=0, start=0, end=7, text="Port 80")
 

@@ -113,9 +113,25 @@ def written(body: dict[str, Any], said: str, pieces: list[str] | None, model: st
         said, pieces = _as_json(said), None
     if pieces is None:
         pieces = WORDS.findall(said)
+    if body.get("continue_final_message"):
+        pieces = _continuation(pieces, body["messages"][-1]["content"])
     most = body.get("max_completion_tokens") or body.get("max_tokens") or len(pieces)
     reason = "length" if len(pieces) > most else "stop" if tool is None else "tool_calls"
     return Answer(body, pieces[:most], model, reason, tool)
+
+
+def _continuation(pieces: list[str], said: str) -> list[str]:
+    """What is left of the answer after its beginning `said`. ValueError: it does not begin so."""
+    whole = "".join(pieces)
+    if not whole.startswith(said):
+        raise ValueError(f"{said!r} is not the beginning of {whole!r}")
+    left = len(whole) - len(said)
+    kept: list[str] = []
+    for piece in reversed(pieces):
+        if left > 0:
+            kept.append(piece[-left:])
+            left -= len(piece)
+    return kept[::-1]
 
 
 def content_frames(answer: Answer, pace: Pace, stop_at: int | None) -> Iterator[tuple[float, bytes]]:

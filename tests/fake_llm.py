@@ -32,6 +32,7 @@ class FakeLlm(Faults):
     """An ASGI app in the place of vLLM. Counts what it runs; `requests` holds every POST, oldest first.
 
     The answer is, first that is given: `answer_for(body)`, `pieces` (one delta each), `answer` cut at words.
+    One that `continues` goes on with a last message of the assistant when it is told to, as vLLM does.
     `delay` seconds pass between deltas, `first_delay` before the first one (the headers are out by then).
     Faults are told by method; each holds for the next `times` requests, or until `recover()`.
     """
@@ -45,6 +46,7 @@ class FakeLlm(Faults):
         delay: float = 0.0,
         first_delay: float = 0.0,
         model: str = "fake",
+        continues: bool = False,
     ) -> None:
         self.answer = answer
         self.pieces = pieces
@@ -52,6 +54,7 @@ class FakeLlm(Faults):
         self.delay = delay
         self.first_delay = first_delay
         self.model = model
+        self.continues = continues
         self.requests: list[Heard] = []
         self.running = 0
         self.finished = 0
@@ -71,12 +74,16 @@ class FakeLlm(Faults):
         if path == "/health":
             await respond(send, 200, b"")
         elif path in ("/v1/models", "/models"):
-            listed = {"id": self.model, "object": "model", "owned_by": "vllm", "max_model_len": 2048}
+            listed = {"id": self.model, "object": "model", "owned_by": self._owner, "max_model_len": 2048}
             await respond(send, 200, msgspec.json.encode({"object": "list", "data": [listed]}))
         elif path == "/metrics":
             await respond(send, 200, self._metrics(), content_type=b"text/plain; version=0.0.4")
         else:
             await respond(send, 404, error_body(404, "Not Found"))
+
+    @property
+    def _owner(self) -> str:
+        return "vllm" if self.continues else "fake"
 
     def _metrics(self) -> bytes:
         label = f'{{engine="0",model_name="{self.model}"}}'

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from business_api.exchange import Question, Usage
+from business_api.usage import Usage
 
 COLUMNS = (
     "id",
@@ -52,10 +52,29 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     rating: str | None
 
 
-class _Record(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
+    role: str
+    content: str | None = None
+
+
+class _Question(msgspec.Struct, gc=False):
+    id: str
+    tenant: str
+    assistant: str
+    messages: list[_Message]
+    conversation: str | None = None
+    key: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The last thing that the user said."""
+        return next((said.content or "" for said in reversed(self.messages) if said.role == "user"), "")
+
+
+class _Record(msgspec.Struct, gc=False):
     """As much of a record as the columns need: less to decode, and fit for records of other versions."""
 
-    question: Question
+    question: _Question
     at: float
     outcome: str | None = None
     answer: str = ""
@@ -69,6 +88,7 @@ class _Record(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Record).decode
+_encode = msgspec.json.Encoder().encode
 
 
 def row(record: bytes) -> tuple[Any, ...]:
@@ -90,7 +110,7 @@ def row(record: bytes) -> tuple[Any, ...]:
         len(kept.citations),
         usage.prompt_tokens if usage else None,
         usage.completion_tokens if usage else None,
-        json.dumps({stage: ms for stage, ms in kept.timings_ms.items() if ms is not None}),
+        _encode({stage: ms for stage, ms in kept.timings_ms.items() if ms is not None}).decode(),
         question.text,
         kept.answer,
         record,

@@ -13,6 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from business_api.upstream.stream import CONTINUING
+
 MODEL = "smollm2-135m-instruct"
 LONG_STORY = [{"role": "user", "content": "Tell a very long story about a lighthouse keeper and the sea."}]
 YES_OR_NO = {
@@ -122,6 +124,32 @@ def test_a_streamed_answer_is_the_whole_one_in_pieces_then_usage_then_done(serve
     assert parsed[-1]["choices"] == []
     assert parsed[-1]["usage"]["completion_tokens"] > 0
     assert {event["object"] for event in parsed} == {"chat.completion.chunk"}
+
+
+def test_an_answer_is_gone_on_with_from_what_was_said(server: Server) -> None:
+    whole = streamed(server, LONG_STORY, max_tokens=24)
+    for share in (1, 2, 3):
+        said = whole[: len(whole) * share // 4].rpartition(" ")[0]
+        begun = [*LONG_STORY, {"role": "assistant", "content": said}]
+        fields = {"continue_final_message": True, "add_generation_prompt": False}
+        rest = streamed(server, begun, max_tokens=8, **fields)
+        assert (said + rest)[: len(whole)] == whole[: len(said + rest)]
+
+
+def streamed(server: Server, messages: list[dict[str, str]], **fields: Any) -> str:
+    """The text of a streamed answer; whole ones of llama.cpp repeat what was begun."""
+    with server.client.stream(
+        "POST", "/v1/chat/completions", json=_chat(messages, stream=True, **fields)
+    ) as r:
+        *events, _ = frames(r.iter_lines())
+    choices = [choice for event in events for choice in json.loads(event)["choices"]]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+
+def test_a_server_says_who_made_it(server: Server) -> None:
+    """Only of these two is known that they go on with an answer."""
+    (model,) = server.client.get("/v1/models").json()["data"]
+    assert model["owned_by"] in CONTINUING
 
 
 def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(server: Server) -> None:

@@ -1,0 +1,85 @@
+"""An answer as OpenAI's stream of chunks: what does not change from chunk to chunk is encoded once."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from business_api.answering import Answer
+from business_api.errors import ServiceError
+from business_api.exchange import Delta, Exchange
+from business_api.tandem_object import tandem_object
+from business_api.wire import event
+
+DONE = b"data: [DONE]\n\n"
+_encode = msgspec.json.Encoder().encode
+
+
+class Chunks:
+    """Encodes the chunks of one answer. With `include_usage` each has a `usage`, null but for the last."""
+
+    def __init__(self, exchange: Exchange, *, include_usage: bool) -> None:
+        self._head = {
+            "id": f"chatcmpl-{exchange.id}",
+            "object": "chat.completion.chunk",
+            "created": int(exchange.at),
+            "model": exchange.question.assistant,
+        }
+        self._usage = {"usage": None} if include_usage else {}
+        around = self.chunk({"content": ""}).rpartition(b'{"content":""}')
+        self._before, self._behind = around[0] + b'{"content":', b"}" + around[2]
+
+    def of(self, delta: Delta) -> bytes:
+        """The chunk of a delta; nothing for an empty one."""
+        if delta.tool_calls is None and delta.logprobs is None and delta.refusal is None:
+            return self._before + _encode(delta.text) + self._behind if delta.text else b""
+        fields = {"content": delta.text or None, "tool_calls": delta.tool_calls, "refusal": delta.refusal}
+        said = {name: value for name, value in fields.items() if value is not None}
+        return self.chunk(said, logprobs=delta.logprobs)
+
+    def chunk(
+        self,
+        delta: dict[str, Any],
+        finish_reason: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> bytes:
+        """A chunk with one choice."""
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        return event({**self._head, "choices": [choice], **self._usage, **more})
+
+    def without_choice(self, **more: Any) -> bytes:
+        """A chunk that only says something about the answer."""
+        return event({**self._head, "choices": [], **more})
+
+
+async def streamed(started: Answer, include_usage: bool) -> AsyncIterator[bytes]:
+    """A role, the deltas, the finish, then the `tandem` object in the last chunk, and `[DONE]`.
+
+    Chunks of deltas that arrived together are yielded together, to be sent by one write.
+    """
+    exchange = started.exchange
+    chunks = Chunks(exchange, include_usage=include_usage)
+    unsent = [chunks.chunk({"role": "assistant", "content": ""})]
+    try:
+        async for delta in started:
+            if chunk := chunks.of(delta):
+                unsent.append(chunk)
+            if unsent and not started.ready:
+                yield b"".join(unsent)
+                unsent.clear()
+    except ServiceError as exc:
+        yield b"".join((*unsent, event({**exc.envelope(), "tandem": tandem_object(exchange)})))
+        return
+    tandem = tandem_object(exchange)
+    if include_usage:
+        unsent.append(chunks.chunk({}, wire_reason(exchange)))
+        unsent.append(chunks.without_choice(usage=exchange.usage, tandem=tandem))
+    else:
+        unsent.append(chunks.chunk({}, wire_reason(exchange), tandem=tandem))
+    yield b"".join((*unsent, DONE))
+
+
+def wire_reason(exchange: Exchange) -> str | None:
+    """The finish_reason as OpenAI's clients know it."""
+    return "stop" if exchange.finish_reason == "abstained" else exchange.finish_reason

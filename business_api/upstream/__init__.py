@@ -1,0 +1,99 @@
+"""Talks to the LLM tier: several servers, deadlines, the first-delta gate, retries, the true success test.
+
+`Upstream.generate` returns once the first real content has arrived. Up to there a failure is mended by
+another attempt, or is an exception with an HTTP status; nothing was sent to the caller yet. After it a plain
+answer whose server dies is gone on with by another one. `[DONE]` is not success: vLLM sends it after aborts
+and errors too. Success is a known finish_reason and usage.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from business_api.deadlines import caller_deadline
+from business_api.errors import Overloaded, UpstreamTimeout
+from business_api.exchange import Prompt
+from business_api.settings import LlmSettings
+from business_api.transport import Transport
+from business_api.upstream.addresses import addresses_of
+from business_api.upstream.asked import Asked
+from business_api.upstream.asking import Asking
+from business_api.upstream.pool import Pool
+from business_api.upstream.running import Running
+from business_api.upstream.serving import problem_of
+from business_api.upstream.watching import Watch
+
+__all__ = ["Running", "Upstream"]
+
+
+Observe = Callable[[float | None, int], None]
+"""(ms to the first token, tokens of the prompt): told of each request; None of one that found no room."""
+
+
+class Upstream:
+    """The LLM tier: one OpenAI-compatible server, or a pool of them."""
+
+    def __init__(
+        self,
+        transport: Transport | Pool,
+        settings: LlmSettings,
+        observe: Observe = lambda ttft_ms, tokens: None,
+    ) -> None:
+        self._settings, self._observe = settings, observe
+        self.pool = transport if isinstance(transport, Pool) else Pool.single(transport, settings)
+        self._asking = Asking(self.pool, settings)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, settings: LlmSettings, observe: Observe = lambda ttft_ms, tokens: None
+    ) -> AsyncIterator["Upstream"]:
+        """The tier that the settings name, watched and probed until it is closed.
+
+        Raises UpstreamUnavailable when the name of the servers cannot be resolved.
+        """
+        pool = Pool.open(await addresses_of(settings), settings)
+        watch = asyncio.create_task(Watch(pool, settings).run())
+        try:
+            yield cls(pool, settings, observe)
+        finally:
+            watch.cancel()
+            await asyncio.wait((watch,))
+            await pool.aclose()
+
+    async def generate(self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str) -> Running:
+        """Start answering (the `Generate` port). The caller must close what it gets."""
+        asked = self._asked(prompt, sampling, request_id)
+        began = time.perf_counter()
+        try:
+            stream = await self._asking.begin(asked)
+        except Overloaded:
+            self._observe(None, int(asked.prompt_tokens))
+            raise
+        except UpstreamTimeout:
+            self._observe((time.perf_counter() - began) * 1000, int(asked.prompt_tokens))
+            raise
+        self._observe(stream.ttft_ms, int(asked.prompt_tokens))
+        return Running(self._asking, asked, stream, resumable=self._settings.resume == "auto")
+
+    def _asked(self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str) -> Asked:
+        size = sum(len(message.content or "") for message in prompt.messages)
+        return Asked(
+            prompt,
+            sampling,
+            request_id,
+            until=min(caller_deadline(), time.monotonic() + self._settings.total_deadline),
+            prompt_tokens=size / self._settings.bytes_per_token,
+            expected_tokens=prompt.max_tokens,
+        )
+
+    async def problem(self) -> str | None:
+        """Why no answer could be had now, or None when one of the servers answers."""
+        replicas = self.pool.replicas
+        found = await asyncio.gather(*(problem_of(replica, self._settings) for replica in replicas))
+        if len(found) == 1 or None in found:
+            return found[0] if len(found) == 1 else None
+        told = (f"{replica.name}: {said}" for replica, said in zip(replicas, found, strict=True))
+        return "no LLM server answers: " + "; ".join(told)

@@ -1,0 +1,78 @@
+"""What is asked of the LLM tier: a prompt with its size, its deadline, and the trail of its attempts."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from business_api.exchange import Message, Prompt
+from business_api.upstream.replica import Replica
+from business_api.usage import Attempt
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt on its way. `until` is the deadline of the whole answer, on the clock of `time.monotonic`.
+
+    `continues`: the last message is the beginning of the answer, to be gone on with. `trail` grows with each
+    attempt, those of a continuation included; `tried` are the replicas that have failed it.
+    """
+
+    prompt: Prompt
+    sampling: Mapping[str, Any]
+    request_id: str
+    until: float
+    prompt_tokens: float
+    expected_tokens: float
+    continues: bool = False
+    trail: list[Attempt] = field(default_factory=list)
+    tried: set[Replica] = field(default_factory=set)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.until - time.monotonic()
+
+    @property
+    def plain(self) -> bool:
+        """Whether the answer is text and nothing else, which another replica can go on with."""
+        format_ = self.sampling.get("response_format") or {"type": "text"}
+        asks_more = any(self.sampling.get(name) for name in ("tools", "logprobs"))
+        return format_.get("type") == "text" and not asks_more
+
+    @cached_property
+    def prefix(self) -> bytes:
+        """Digest of the messages up to the first one of the user, which all turns of a conversation share."""
+        digest = hashlib.blake2b(digest_size=16)
+        for message in self.prompt.messages:
+            digest.update(f"{message.role}\0{message.content}\0".encode())
+            if message.role == "user":
+                break
+        return digest.digest()
+
+    def continued(self, said: str, tokens: int) -> "Asked":
+        """The same, to be gone on with after the answer's beginning `said`, of `tokens` tokens."""
+        beginning = Message(role="assistant", content=said)
+        messages = (*self.prompt.messages, beginning)
+        prompt = msgspec.structs.replace(
+            self.prompt, messages=messages, max_tokens=self.prompt.max_tokens - tokens
+        )
+        return replace(self, prompt=prompt, prompt_tokens=self.prompt_tokens + tokens, continues=True)
+
+    def body(self, model: str) -> bytes:
+        """The request body for a server that calls the model so."""
+        fields = {
+            "model": model,
+            "messages": self.prompt.messages,
+            "max_tokens": self.prompt.max_tokens,
+            **self.sampling,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if self.continues:
+            fields |= {"continue_final_message": True, "add_generation_prompt": False}
+        return msgspec.json.encode(fields)

@@ -1,0 +1,90 @@
+"""What becomes of an attempt that fails: whose fault it is, and whether another attempt may be made."""
+
+import msgspec
+
+from business_api.errors import (
+    InvalidRequest,
+    Overloaded,
+    PromptTooLong,
+    ServiceError,
+    UpstreamUnavailable,
+)
+from business_api.transport import Reply
+
+GONE = float("inf")
+"""Strikes that put a replica out at once."""
+BROKE_OFF, UNREACHABLE, BUSY = 1.0, 1.5, 0.25
+"""Strikes for a failure: two requests that cannot reach a replica put it out, twelve that it refuses."""
+DRAINING = ("cannot schedule new futures after shutdown", "shutting down", "Shutting down")
+"""What vLLM says, with 500 or 503, between SIGTERM and its end."""
+TOO_LONG = ("context length", "context size", "maximum context")
+MOST_SAID = 64 * 1024
+"""Bytes read of a refusal."""
+
+
+class Failed(Exception):
+    """An attempt that failed with `error`. `again`: another attempt may bring an answer."""
+
+    def __init__(
+        self,
+        outcome: str,
+        error: ServiceError,
+        *,
+        again: bool,
+        strikes: float = 0.0,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(outcome)
+        self.outcome, self.error, self.again = outcome, error, again
+        self.strikes, self.retry_after = strikes, retry_after
+
+
+async def refusal(reply: Reply) -> Failed:
+    """What a status that is not 200 means; what was said of the caller's fields is passed on."""
+    said = _error_text(await _beginning(reply))
+    status, outcome = reply.status, f"status_{reply.status}"
+    if status in (500, 503) and any(words in said for words in DRAINING):
+        error = UpstreamUnavailable("the LLM server is shutting down")
+        return Failed("draining", error, again=True, strikes=GONE)
+    if status in (429, 503, 529):
+        wait = _seconds(reply.headers.get("Retry-After", ""))
+        busy = Overloaded("the LLM server is busy", retry_after=2.0 if wait is None else min(60.0, wait))
+        return Failed(outcome, busy, again=True, strikes=BUSY, retry_after=wait)
+    if status >= 500:
+        failed = UpstreamUnavailable("the LLM server failed")
+        return Failed(outcome, failed, again=True, strikes=BROKE_OFF)
+    return Failed(outcome, _refused(status, said), again=False)
+
+
+def _refused(status: int, said: str) -> ServiceError:
+    if status in (400, 422):
+        if any(words in said for words in TOO_LONG):
+            return PromptTooLong("the messages do not fit the model's context", param="messages")
+        return InvalidRequest(f"the LLM server refused the request: {said[:300]}")
+    if status in (401, 403):
+        return UpstreamUnavailable("the LLM server refused our credentials", retry_after=30)
+    if status == 404:
+        return UpstreamUnavailable("the LLM server does not serve this model")
+    return UpstreamUnavailable("the LLM server failed")
+
+
+async def _beginning(reply: Reply) -> bytes:
+    read = b""
+    async for piece in reply:
+        read += piece
+        if len(read) > MOST_SAID:
+            break
+    return read
+
+
+def _seconds(header: str) -> float | None:
+    return float(header) if header.isascii() and header.isdigit() and len(header) < 10 else None
+
+
+def _error_text(raw: bytes) -> str:
+    try:
+        found = msgspec.json.decode(raw)
+        found = found.get("error", found)
+        return str(found.get("message", "")) if isinstance(found, dict) else str(found)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, AttributeError):
+        return ""

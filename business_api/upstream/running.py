@@ -1,0 +1,123 @@
+"""An answer under way: its deltas, and how it goes on when its replica dies in the middle of it."""
+
+from collections.abc import AsyncIterator
+
+from business_api.errors import ServiceError, Unavailable
+from business_api.exchange import Degradation, Delta
+from business_api.upstream.asked import Asked
+from business_api.upstream.asking import Asking
+from business_api.upstream.seam import Seam
+from business_api.upstream.stream import Stream
+from business_api.usage import Attempt, Usage
+
+MOST_RESUMES = 3
+"""So often an answer may lose its replica."""
+
+
+class Running:
+    """A running answer (the `Generation` of exchange.py). Made by Upstream.generate.
+
+    With `resumable` an answer of plain text whose replica dies is gone on with by another one, from the text
+    that was said; `degraded` names it then.
+    """
+
+    def __init__(self, asking: Asking, asked: Asked, stream: Stream, *, resumable: bool) -> None:
+        self._asking, self._asked, self._stream = asking, asked, stream
+        self._resumable = resumable and asked.plain
+        self._resumes = 0
+        self._said: list[str] = []
+        self._tokens_before = 0
+        self._seam: Seam | None = None
+        self.ttft_ms = stream.ttft_ms
+        self.model = stream.told.model
+        self.fingerprint = stream.told.fingerprint
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.degraded: tuple[Degradation, ...] = ()
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The trail so far; of an answer still under way as if it were given up now."""
+        trail = tuple(self._asked.trail)
+        return (*trail, self._stream.attempt("abandoned")) if self._stream.under_way else trail
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        delta = self._stream.first
+        while delta is not None:
+            if self._resumable:
+                delta = self._noted(delta)
+            if delta is not None:
+                yield delta
+            arrived = self._stream.arrived
+            delta = arrived.popleft() if arrived else await self._next()
+        self._sum_up()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next delta has arrived: reading on will not wait."""
+        return bool(self._stream.arrived)
+
+    async def _next(self) -> Delta | None:
+        try:
+            return await self._stream.next()
+        except Unavailable as exc:
+            return await self._resumed(exc)
+
+    def _noted(self, delta: Delta) -> Delta | None:
+        """The delta as it is shown, None when all of it was shown before; only text can be gone on with."""
+        if delta.tool_calls or delta.refusal or delta.logprobs:
+            self._resumable = False
+            return delta
+        if self._seam is not None:
+            delta = Delta(self._seam.join(delta.text))
+            if not delta.text:
+                return None
+        self._said.append(delta.text)
+        return delta
+
+    async def _resumed(self, broke: Unavailable) -> Delta | None:
+        """The first delta of what follows. Raises `broke` when nothing can."""
+        await self._stream.aclose()
+        broke.attempts = tuple(self._asked.trail)
+        self._resumes += 1
+        if not self._resumable or self._asked.left <= 0 or self._resumes > MOST_RESUMES:
+            raise broke
+        self._tokens_before = len(self._said)
+        if self._tokens_before >= self._asked.prompt.max_tokens:
+            self._end_full()
+            return None
+        self._seam = Seam("".join(self._said))
+        asked = self._asked
+        asked.tried.add(self._stream.replica)
+        if self._seam.asked_for:
+            asked = asked.continued(self._seam.asked_for, self._tokens_before)
+        else:  # only white space was said: from the beginning then
+            self._tokens_before = 0
+        try:
+            self._stream = await self._asking.begin(asked)
+        except ServiceError as exc:
+            broke.attempts = tuple(self._asked.trail)
+            raise broke from exc
+        self.degraded = (Degradation.RESUMED,)
+        return self._stream.first
+
+    def _end_full(self) -> None:
+        """All tokens that were asked for had been said: nothing but the end was lost, and the usage."""
+        said, prompt = self._tokens_before, round(self._asked.prompt_tokens)
+        self.finish_reason, self.usage = "length", Usage(prompt, said, prompt + said)
+
+    def _sum_up(self) -> None:
+        """What the last replica said of the whole answer; what others had said it has counted as prompt."""
+        told, before = self._stream.told, self._tokens_before
+        if self.finish_reason is not None or told.usage is None:
+            return
+        self.model, self.fingerprint = told.model, told.fingerprint
+        self.finish_reason, self.usage = told.finish_reason, told.usage
+        if before:
+            counted = told.usage
+            prompt = max(0, counted.prompt_tokens - before)
+            self.usage = Usage(prompt, counted.completion_tokens + before, counted.total_tokens)
+
+    async def aclose(self) -> None:
+        """Hang up if the answer has not ended, so that the LLM stops. Idempotent."""
+        await self._stream.aclose()

@@ -1,0 +1,156 @@
+"""One attempt: a request to one replica, and its answer read delta by delta."""
+
+import time
+from collections import deque
+
+from business_api.deltas import Deltas
+from business_api.errors import ServiceError, UpstreamTimeout, UpstreamUnavailable
+from business_api.exchange import Delta
+from business_api.settings import LlmSettings
+from business_api.transport import Reply
+from business_api.upstream.asked import Asked
+from business_api.upstream.failing import BROKE_OFF, UNREACHABLE, Failed, refusal
+from business_api.upstream.replica import Replica
+from business_api.upstream.serving import headers, served_model
+from business_api.upstream.waiting import Waiting
+from business_api.usage import Attempt
+
+CONTINUING = frozenset({"vllm", "llamacpp"})
+"""Makers of servers that go on with a last message of the assistant, by what `/models` says of the owner."""
+
+
+class Stream:
+    """An answer of one replica. `begin` it, read it with `next`, close it however it ends.
+
+    `first` is the first delta, None of an empty answer; `arrived` are those that need not be waited for.
+    `told` has what the server says of the answer as a whole; it is there once the stream has begun.
+    """
+
+    def __init__(self, replica: Replica, asked: Asked, settings: LlmSettings) -> None:
+        self.replica, self._asked, self._settings = replica, asked, settings
+        self._load = replica.carry(asked.prompt_tokens, asked.expected_tokens)
+        self._waiting = Waiting()
+        self._began = time.perf_counter()
+        self._reply: Reply | None = None
+        self._outcome: str | None = None
+        self.told: Deltas
+        self.arrived: deque[Delta] = deque()
+        self.first: Delta | None = None
+        self.ttft_ms = 0.0
+        replica.waits.add(self._waiting)
+
+    async def begin(self) -> None:
+        """Send the request and read up to the first content. Raises Failed; it is closed then."""
+        try:
+            self.first = await self._begin()
+        except BaseException as exc:
+            self.ended(exc.outcome if isinstance(exc, Failed) else "cancelled")
+            await self.aclose()
+            raise
+        self.ttft_ms = (time.perf_counter() - self._began) * 1000
+        self._load.prefilled()
+        self.replica.succeeded()
+
+    async def _begin(self) -> Delta | None:
+        deadline = min(self._asked.until, time.monotonic() + self._settings.first_delta_deadline)
+        try:
+            with self._waiting.until(deadline):
+                await self._send()
+                return await self._read_on()
+        except TimeoutError as exc:
+            raise self._late() from exc
+        except Failed as failed:
+            self._blame(failed)
+            raise
+        except ServiceError as exc:
+            raise self._blame(Failed("broke_off", exc, again=True, strikes=BROKE_OFF)) from exc
+
+    async def _send(self) -> None:
+        """A reply with status 200. Raises Failed."""
+        replica, settings = self.replica, self._settings
+        try:
+            model = replica.model
+            if model is None or (self._asked.continues and not replica.maker):
+                model = await served_model(replica, settings)
+            if self._asked.continues and replica.maker not in CONTINUING:
+                unable = UpstreamUnavailable("the LLM server does not go on with an answer")
+                raise Failed("cannot_continue", unable, again=True)
+            sent = headers(settings, self._asked)
+            transport = replica.transport
+            self._reply = await transport.send("POST", "/chat/completions", self._asked.body(model), sent)
+        except ServiceError as exc:
+            raise Failed("unreachable", exc, again=True, strikes=UNREACHABLE) from exc
+        if self._reply.status == 404:
+            replica.model = settings.model  # it may have been started anew, with another model
+        if self._reply.status != 200:
+            raise await refusal(self._reply)
+        self.told = Deltas(self._reply)
+        self.arrived = self.told.arrived
+
+    def _late(self) -> Failed:
+        if self._asked.left <= 0:
+            return Failed("deadline", UpstreamTimeout("the time for the whole answer was over"), again=False)
+        if self.replica.out is not None:
+            return Failed("stalled", UpstreamTimeout("the LLM server makes no progress"), again=True)
+        error = UpstreamTimeout("the LLM server did not begin to answer in time")
+        return self._blame(Failed("late", error, again=True, strikes=BROKE_OFF))
+
+    def _blame(self, failed: Failed) -> Failed:
+        self.replica.failed(failed.outcome, failed.strikes)
+        if failed.retry_after is not None:
+            self.replica.busy_until = self.replica.clock() + failed.retry_after
+        return failed
+
+    async def next(self) -> Delta | None:
+        """The next delta, None at the end. Raises UpstreamTimeout, UpstreamUnavailable when it breaks off."""
+        if self.arrived:
+            return self.arrived.popleft()
+        now = time.monotonic()
+        try:
+            with self._waiting.until(min(self._asked.until, now + self._settings.delta_deadline)):
+                return await self._read_on()
+        except TimeoutError as exc:
+            self._broke_off("stalled")
+            raise UpstreamTimeout("the LLM server stopped in the middle of the answer") from exc
+        except UpstreamUnavailable:
+            self._broke_off("broke_off")
+            raise
+
+    def _broke_off(self, outcome: str) -> None:
+        if self._asked.left <= 0:
+            self.ended("deadline")
+            return
+        self.ended(outcome)
+        self.replica.failed(outcome, BROKE_OFF)
+
+    async def _read_on(self) -> Delta | None:
+        delta = await self.told.next()
+        self.replica.heard_at = time.monotonic()
+        if delta is None:
+            self.ended("answered")
+        return delta
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._outcome is None
+
+    def attempt(self, outcome: str) -> Attempt:
+        """This attempt as it would be told if it ended now."""
+        return Attempt(self.replica.name, outcome, (time.perf_counter() - self._began) * 1000)
+
+    def ended(self, outcome: str) -> None:
+        """Note how it ended, once."""
+        if self._outcome is None:
+            self._outcome = outcome
+            self._asked.trail.append(self.attempt(outcome))
+
+    async def aclose(self) -> None:
+        """Hang up if the answer has not ended, so that the LLM stops; its load is put down. Idempotent."""
+        self.ended("abandoned")
+        self._load.put_down()
+        self._waiting.close()
+        self.replica.waits.discard(self._waiting)
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            await reply.aclose()

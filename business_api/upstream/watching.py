@@ -1,0 +1,76 @@
+"""Watches the pool: ejects replicas that hang, probes those that are out, follows their DNS name."""
+
+import asyncio
+import logging
+import time
+
+from business_api.errors import Unavailable, UpstreamUnavailable
+from business_api.settings import LlmSettings
+from business_api.upstream.addresses import addresses_of
+from business_api.upstream.pool import Pool
+from business_api.upstream.progress import Counters, counters
+from business_api.upstream.replica import Replica
+from business_api.upstream.serving import says_a_token
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """`run` it beside a pool, until it is cancelled."""
+
+    def __init__(self, pool: Pool, settings: LlmSettings) -> None:
+        self._pool, self._settings = pool, settings
+        self._resolved_at = time.monotonic()
+
+    async def run(self) -> None:
+        """Look after every replica once a round, all at the same time."""
+        while True:
+            await asyncio.sleep(self._settings.probe_seconds)
+            try:
+                await self.round()
+            except Exception:  # a bug in one round must not end the watch
+                log.exception("a round of the watch over the LLM servers failed")
+
+    async def round(self) -> None:
+        """One look at every replica, and at the DNS name when it is time."""
+        if self._settings.resolve_seconds and not self._settings.replicas:
+            await self._follow_name()
+        await asyncio.gather(*(self._look_after(replica) for replica in self._pool.replicas))
+
+    async def _follow_name(self) -> None:
+        if time.monotonic() - self._resolved_at < self._settings.resolve_seconds:
+            return
+        self._resolved_at = time.monotonic()
+        try:
+            self._pool.become(await addresses_of(self._settings))
+        except UpstreamUnavailable as exc:
+            log.warning("%s; those known are kept", exc.message)
+
+    async def _look_after(self, replica: Replica) -> None:
+        if replica.out is not None:
+            if await says_a_token(replica, self._settings):
+                replica.readmit()
+            return
+        silent = replica.running and replica.clock() - replica.heard_at > self._settings.stall_deadline
+        if silent and len(self._pool.replicas) > 1 and not await self._advances(replica):
+            replica.eject("it makes no progress")
+            replica.cut_off()
+
+    async def _advances(self, replica: Replica) -> bool:
+        """Whether the model makes steps; without counters that say so, whether it says a token in time."""
+        try:
+            before = await self._counters(replica)
+            if before is None or not before.running:
+                return await says_a_token(replica, self._settings)
+            until = time.monotonic() + self._settings.stall_deadline
+            while time.monotonic() < until and replica.running:
+                await asyncio.sleep(self._settings.stall_deadline / 10)
+                now = await self._counters(replica)
+                if now is None or now.steps != before.steps or not now.running:
+                    return True
+        except Unavailable:
+            return False
+        return not replica.running
+
+    async def _counters(self, replica: Replica) -> Counters | None:
+        return await counters(replica.root, self._settings.connect_deadline) if replica.root else None
