@@ -4,6 +4,7 @@
 usage.
 """
 
+import re
 from collections import deque
 
 import msgspec
@@ -17,7 +18,10 @@ from business_api.usage import Usage
 FINISHED = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 """finish_reasons of an answer that is complete; vLLM's `abort` is not one."""
 
+LONGEST_SHORT = 16
+"""Bytes of payload within which there may be no frame; JSON itself does not mind the spaces around it."""
 NOTHING = Content()
+_PAYLOADS = re.compile(rb"^data:(.*)$", re.MULTILINE).findall
 _decode = msgspec.json.Decoder(Frame).decode
 
 
@@ -52,18 +56,19 @@ class Deltas:
 
     def _take(self, piece: bytes) -> None:
         """Read what arrived together. What is wrong with it is told behind the deltas before it."""
-        *lines, self._rest = (self._rest + piece).split(b"\n")
+        text = self._rest + piece
+        end = text.rfind(b"\n") + 1
+        self._rest = text[end:]
         self._over = not piece
         try:
-            for line in lines:
-                if not line.startswith(b"data:"):
-                    continue
-                payload = line[5:].strip()
-                if payload == b"[DONE]":
+            for payload in _PAYLOADS(text, 0, end):
+                if len(payload) > LONGEST_SHORT:
+                    self._read(_decode(payload))
+                elif (short := payload.strip()) == b"[DONE]":
                     self._over = True
                     return
-                if payload:
-                    self._read(_decode(payload))
+                elif short:
+                    self._read(_decode(short))
             if len(self._rest) > MAX_FRAME:
                 raise UpstreamUnavailable("the LLM server sent a frame without end")
         except UpstreamUnavailable as exc:
