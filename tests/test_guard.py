@@ -11,10 +11,11 @@ import pytest
 
 from business_api.assistants import Assistant
 from business_api.errors import InvalidRequest, RateLimited, Unauthenticated
-from business_api.exchange import Outcome, Usage
+from business_api.exchange import Outcome
 from business_api.guard import Caller, Guard
 from business_api.keys import Limits
 from business_api.settings import ROOT, GuardSettings, Settings
+from business_api.usage import Usage
 from tests.clocks import Clock
 from tests.exchanges import exchange
 from tests.fakes import Notebook

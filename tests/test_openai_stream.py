@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from business_api.answering import Answer
-from business_api.exchange import Delta, Exchange, Message, Outcome, Question, Usage
+from business_api.exchange import Delta, Exchange, Message, Outcome, Question
 from business_api.openai_stream import Chunks, streamed
+from business_api.usage import Usage
 
 
 def exchange() -> Exchange:
