@@ -29,7 +29,7 @@ class Stream:
     def __init__(self, replica: Replica, asked: Asked, settings: LlmSettings) -> None:
         self.replica, self._asked, self._settings = replica, asked, settings
         self._load = replica.carry(asked.prompt_tokens, asked.expected_tokens)
-        self._waiting = Waiting()
+        self._waiting = Waiting(settings.delta_deadline)
         self._began = time.perf_counter()
         self._reply: Reply | None = None
         self._outcome: str | None = None

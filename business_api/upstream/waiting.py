@@ -10,14 +10,15 @@ class Waiting:
     """The waits of one answer, one after the other: `begins` before an await, `ends` behind it.
 
     Deltas come by the thousand, each on time: a timer of its own for each would cost more than reading it.
-    Ours is set anew only when it rings. A wait that runs out is cancelled, and `ran_out` tells that from
-    other cancellations. As a context manager, `with waiting.until(deadline)`, it raises TimeoutError. Close
-    it when there is nothing more to wait for.
+    Ours is set anew only when it rings, at the latest after `usual` seconds. A wait that runs out is
+    cancelled, and `ran_out` tells that from other cancellations. As a context manager,
+    `with waiting.until(deadline)`, it raises TimeoutError. Close it when nothing more is waited for.
     """
 
-    __slots__ = ("_cancelling", "_due", "_out", "_rings_at", "_task", "_timer")
+    __slots__ = ("_cancelling", "_due", "_out", "_rings_at", "_task", "_timer", "_usual")
 
-    def __init__(self) -> None:
+    def __init__(self, usual: float) -> None:
+        self._usual = usual
         self._due = self._rings_at = math.inf
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -72,8 +73,9 @@ class Waiting:
     def _wind(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._rings_at = deadline
-        wait = max(0.0, deadline - time.monotonic())
+        now = time.monotonic()
+        wait = min(max(0.0, deadline - now), self._usual)
+        self._rings_at = now + wait
         self._timer = asyncio.get_running_loop().call_later(wait, self._ring)
 
     def _ring(self) -> None:
