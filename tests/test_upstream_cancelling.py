@@ -69,7 +69,7 @@ async def test_cancelled_at_any_await_nothing_stays_carried(tell: Any, hedge: bo
 
 
 async def test_a_wait_that_runs_out_is_a_timeout_and_one_that_is_cancelled_is_not() -> None:
-    waiting = Waiting()
+    waiting = Waiting(3600)
     now = asyncio.get_running_loop().time()
     with pytest.raises(TimeoutError), waiting.until(now):
         await asyncio.Event().wait()
@@ -88,7 +88,7 @@ async def test_a_wait_that_runs_out_is_a_timeout_and_one_that_is_cancelled_is_no
 
 
 async def test_a_wait_that_runs_out_while_it_is_cancelled_is_cancelled() -> None:
-    waiting = Waiting()
+    waiting = Waiting(3600)
 
     async def wait() -> None:
         with waiting.until(asyncio.get_running_loop().time() + 60):
@@ -104,7 +104,7 @@ async def test_a_wait_that_runs_out_while_it_is_cancelled_is_cancelled() -> None
 
 
 async def test_waits_in_a_row_share_a_timer_that_follows_the_earliest_deadline() -> None:
-    waiting = Waiting()
+    waiting = Waiting(3600)
     now = asyncio.get_running_loop().time()
     for _ in range(100):
         with waiting.until(now + 3600):

@@ -77,6 +77,8 @@ class Pool:
 
     def first(self, asked: Asked) -> Replica:
         """Who is asked. When all are out, one of them is asked all the same: it may be back."""
+        if len(self.replicas) == 1:
+            return self.replicas[0]
         return self.another(asked) or self.again(asked) or self._choose(self.replicas, asked)
 
     def another(self, asked: Asked) -> Replica | None:

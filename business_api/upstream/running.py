@@ -1,5 +1,6 @@
 """An answer under way: its deltas, and how it goes on when its replica dies in the middle of it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from business_api.errors import ServiceError, Unavailable
@@ -44,24 +45,28 @@ class Running:
     async def __aiter__(self) -> AsyncIterator[Delta]:
         delta = self._stream.first
         while delta is not None:
-            if self._resumable:
-                delta = self._noted(delta)
-            if delta is not None:
-                yield delta
-            arrived = self._stream.arrived
-            delta = arrived.popleft() if arrived else await self._next()
+            shown = self._noted(delta) if self._resumable else delta
+            if shown is not None:
+                yield shown
+            stream = self._stream
+            if stream.arrived:
+                delta = stream.arrived.popleft()
+                continue
+            try:
+                stream.waits()
+                delta = await stream.told.next()
+                stream.rests()
+            except (Unavailable, asyncio.CancelledError) as exc:
+                if (broke := stream.ended_by(exc)) is None:
+                    raise
+                delta = await self._resumed(broke)
+        self._stream.ended("answered")
         self._sum_up()
 
     @property
     def ready(self) -> bool:
         """Whether the next delta has arrived: reading on will not wait."""
         return bool(self._stream.arrived)
-
-    async def _next(self) -> Delta | None:
-        try:
-            return await self._stream.next()
-        except Unavailable as exc:
-            return await self._resumed(exc)
 
     def _noted(self, delta: Delta) -> Delta | None:
         """The delta as it is shown, None when all of it was shown before; only text can be gone on with."""

@@ -4,7 +4,7 @@ import time
 from collections import deque
 
 from business_api.deltas import Deltas
-from business_api.errors import ServiceError, UpstreamTimeout, UpstreamUnavailable
+from business_api.errors import ServiceError, Unavailable, UpstreamTimeout, UpstreamUnavailable
 from business_api.exchange import Delta
 from business_api.settings import LlmSettings
 from business_api.transport import Reply
@@ -20,16 +20,16 @@ CONTINUING = frozenset({"vllm", "llamacpp"})
 
 
 class Stream:
-    """An answer of one replica. `begin` it, read it with `next`, close it however it ends.
+    """An answer of one replica. `begin` it, read it, close it however it ends.
 
     `first` is the first delta, None of an empty answer; `arrived` are those that need not be waited for.
-    `told` has what the server says of the answer as a whole; it is there once the stream has begun.
+    `told` reads the deltas and has what the server says of the answer as a whole, once the stream has begun.
     """
 
     def __init__(self, replica: Replica, asked: Asked, settings: LlmSettings) -> None:
         self.replica, self._asked, self._settings = replica, asked, settings
         self._load = replica.carry(asked.prompt_tokens, asked.expected_tokens)
-        self._waiting = Waiting()
+        self._waiting = Waiting(settings.delta_deadline)
         self._began = time.perf_counter()
         self._reply: Reply | None = None
         self._outcome: str | None = None
@@ -56,7 +56,7 @@ class Stream:
         try:
             with self._waiting.until(deadline):
                 await self._send()
-                return await self._read_on()
+                return await self.told.next()
         except TimeoutError as exc:
             raise self._late() from exc
         except Failed as failed:
@@ -101,20 +101,27 @@ class Stream:
             self.replica.busy_until = self.replica.clock() + failed.retry_after
         return failed
 
-    async def next(self) -> Delta | None:
-        """The next delta, None at the end. Raises UpstreamTimeout, UpstreamUnavailable when it breaks off."""
-        if self.arrived:
-            return self.arrived.popleft()
-        now = time.monotonic()
-        try:
-            with self._waiting.until(min(self._asked.until, now + self._settings.delta_deadline)):
-                return await self._read_on()
-        except TimeoutError as exc:
-            self._broke_off("stalled")
-            raise UpstreamTimeout("the LLM server stopped in the middle of the answer") from exc
-        except UpstreamUnavailable:
+    def waits(self) -> None:
+        """The next delta is about to be waited for, with `told.next`."""
+        now = self.replica.heard_at = time.monotonic()
+        self._waiting.begins(min(self._asked.until, now + self._settings.delta_deadline))
+
+    def rests(self) -> None:
+        """The delta is there."""
+        self._waiting.ends()
+
+    def ended_by(self, exc: BaseException) -> Unavailable | None:
+        """What ended the wait, as the caller is told it; None when it was cancelled by somebody else."""
+        if isinstance(exc, Unavailable):
+            self._waiting.ends()
             self._broke_off("broke_off")
-            raise
+            return exc
+        if not self._waiting.ran_out():
+            return None
+        self._broke_off("stalled")
+        told = UpstreamTimeout("the LLM server stopped in the middle of the answer")
+        told.__cause__ = exc
+        return told
 
     def _broke_off(self, outcome: str) -> None:
         if self._asked.left <= 0:
@@ -122,13 +129,6 @@ class Stream:
             return
         self.ended(outcome)
         self.replica.failed(outcome, BROKE_OFF)
-
-    async def _read_on(self) -> Delta | None:
-        delta = await self.told.next()
-        self.replica.heard_at = time.monotonic()
-        if delta is None:
-            self.ended("answered")
-        return delta
 
     @property
     def under_way(self) -> bool:

@@ -7,67 +7,82 @@ from types import TracebackType
 
 
 class Waiting:
-    """A context manager around one await at a time: `with waiting.until(deadline): ...` raises TimeoutError.
+    """The waits of one answer, one after the other: `begins` before an await, `ends` behind it.
 
     Deltas come by the thousand, each on time: a timer of its own for each would cost more than reading it.
-    The timer goes on to the latest deadline only when it rings. Close it when there is nothing to wait for.
+    Ours is set anew only when it rings, at the latest after `usual` seconds. A wait that runs out is
+    cancelled, and `ran_out` tells that from other cancellations. As a context manager,
+    `with waiting.until(deadline)`, it raises TimeoutError. Close it when nothing more is waited for.
     """
 
-    __slots__ = ("_cancelling", "_due", "_ran_out", "_task", "_timer")
+    __slots__ = ("_cancelling", "_due", "_out", "_rings_at", "_task", "_timer", "_usual")
 
-    def __init__(self) -> None:
-        self._due = math.inf
+    def __init__(self, usual: float) -> None:
+        self._usual = usual
+        self._due = self._rings_at = math.inf
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._ran_out = False
+        self._out = False
         self._cancelling = 0
 
-    def until(self, deadline: float) -> "Waiting":
-        """Wait at most until `deadline`, on the clock of `time.monotonic`."""
-        earlier = deadline < self._due
+    def begins(self, deadline: float) -> None:
+        """The task is about to wait, at most until `deadline`, on the clock of `time.monotonic`."""
+        self._task = asyncio.current_task()
         self._due = deadline
-        if self._timer is None or earlier:
-            self._wind()
-        return self
+        if deadline < self._rings_at:
+            self._wind(deadline)
 
-    def _wind(self) -> None:
-        self.close()
-        wait = max(0.0, self._due - time.monotonic())
-        self._timer = asyncio.get_running_loop().call_later(wait, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        if self._task is None:
-            return
-        if time.monotonic() < self._due:
-            self._wind()
-        else:
-            self.run_out()
+    def ends(self) -> None:
+        """The wait is over."""
+        self._due = math.inf
 
     def run_out(self) -> None:
         """End the wait now, if there is one."""
-        if self._task is not None and not self._ran_out:
-            self._ran_out = True
+        if self._due < math.inf and self._task is not None and not self._out:
+            self._out = True
+            self._cancelling = self._task.cancelling()
             self._task.cancel()
+
+    def ran_out(self) -> bool:
+        """Whether the CancelledError that has just been caught is ours; somebody else's goes first."""
+        self.ends()
+        was, self._out = self._out, False
+        return was and self._task is not None and self._task.uncancel() <= self._cancelling
 
     def close(self) -> None:
         """Stop the timer."""
+        self.ends()
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._rings_at = None, math.inf
+
+    def until(self, deadline: float) -> "Waiting":
+        """As a context manager around one wait."""
+        self._due = deadline
+        return self
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task, self._cancelling = task, task.cancelling()
-        self._ran_out = False
+        self.begins(self._due)
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task, self._task = self._task, None
-        if not self._ran_out or task is None:
-            return
-        ours = task.uncancel() <= self._cancelling  # else somebody else has cancelled the task as well
-        if ours and kind is asyncio.CancelledError:
+        if self.ran_out() and kind is asyncio.CancelledError:
             raise TimeoutError from exc
+
+    def _wind(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        now = time.monotonic()
+        wait = min(max(0.0, deadline - now), self._usual)
+        self._rings_at = now + wait
+        self._timer = asyncio.get_running_loop().call_later(wait, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._rings_at = None, math.inf
+        if self._due == math.inf:
+            return  # nobody waits now; the next wait sets it anew
+        if time.monotonic() < self._due:
+            self._wind(self._due)
+        else:
+            self.run_out()
