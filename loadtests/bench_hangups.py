@@ -57,7 +57,7 @@ async def _ask_and_leave(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     body = msgspec.json.encode(body_of(OURS, TOKENS))
-    head = f"POST {COMPLETIONS} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head = f"POST {COMPLETIONS} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     await reader.readuntil(b"\n\n")
     await asyncio.sleep(0.03)
