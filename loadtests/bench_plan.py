@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from loadtests.peers import PEERS, installed
-from loadtests.rows import DIRECT, OURS, Rounds
+from loadtests.rows import DIRECT, OURS, WITH_RETRIEVAL, Rounds
 from loadtests.running import Server
 from loadtests.stack import Business, emptied
 
@@ -44,11 +44,22 @@ class Plan:
         return business
 
     @contextmanager
-    def ways(self, llm: Server, business: Business) -> Iterator[dict[str, Server]]:
+    def ways(self, llm: Server, business: Business, *, peers: bool = True) -> Iterator[dict[str, Server]]:
         """Direct, ours, and the peers if they are there, all before one LLM server."""
         with ExitStack() as stack:
             ours, _ = stack.enter_context(business.started())
-            yield {DIRECT: llm, OURS: ours} | self.others(llm, stack)
+            yield {DIRECT: llm, OURS: ours} | (self.others(llm, stack) if peers else {})
+
+    @contextmanager
+    def peer_may_fail(self, way: str, *keys: str) -> Iterator[None]:
+        """A peer that does not answer all is told of, and ends nothing. RuntimeErrors of others pass."""
+        try:
+            yield
+        except RuntimeError as exc:
+            if way in (DIRECT, OURS, WITH_RETRIEVAL):
+                raise
+            for key in keys:
+                self.found.tell(key, f"{way}: {str(exc).partition(': ')[2] or exc}")
 
     def others(self, llm: Server, stack: ExitStack) -> dict[str, Server]:
         """The peers before an LLM server, if they are wanted and there."""
