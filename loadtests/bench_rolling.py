@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from loadtests.answer_text import expected
@@ -31,13 +32,11 @@ def rolling(plan: Plan) -> Iterator[str]:
     """Restarts for as long as the load lasts: first of the replicas, then of the workers."""
     questions = plan.either(1200, 20_000)
     seconds = questions / (CAPACITY * SHARE)
-    load_of = f"at 70 % load ({CAPACITY * SHARE:.0f}/s)"
     with Fleet(REPLICAS, *GPU) as fleet:
         yield "LLM replicas"
         with plan.business(fleet.servers, "rolling").started() as (server, _):
             asked, restarts = _rolled(server, seconds, lambda number: fleet.renew(number % REPLICAS))
-            plan.found.note(OURS, rolled_llm=lost(asked))
-            plan.found.tell("rolled_llm", f"{len(asked):,} questions {load_of}, {restarts} restarts")
+            _note(plan, "rolled_llm", asked, f"{restarts} restarts")
         yield "our workers"
         plain = plan.var / "plain.toml"
         plain.write_text("[plain]\nmax_tokens = 256\n")
@@ -63,10 +62,15 @@ def _rolled(server: Server, seconds: float, restart: Callable[[int], None]) -> t
         return checked(run.ended())[0], restarts
 
 
-def lost(asked: Sequence[Asked]) -> int:
-    """Answers that failed, were cut, or say something else than what was to be said."""
+def _note(plan: Plan, key: str, asked: Sequence[Asked], restarts: str) -> None:
+    """How many answers failed, were cut, or say something else than what was to be said; and how they ended."""
     body = body_of(OURS, TOKENS)
-    return sum(one.ended != "whole" or one.text != expected(body, one.serial) for one in asked)
+    lost = [one for one in asked if one.ended != "whole" or one.text != expected(body, one.serial)]
+    plan.found.note(OURS, **{key: len(lost)})
+    ended = ", ".join(f"{count} {how}" for how, count in Counter(one.ended for one in lost).items())
+    plan.found.tell(key, f"{len(asked):,} questions at 70 % load ({CAPACITY * SHARE:.0f}/s), {restarts}")
+    if lost:
+        plan.found.tell(key, f"lost: {ended}")
 
 
 def _workers(server: Server) -> set[int]:

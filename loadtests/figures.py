@@ -32,7 +32,7 @@ PACKAGES = (
 class Row(msgspec.Struct, kw_only=True):
     """One figure: `value` is the median of the rounds, `low` and `high` their extremes.
 
-    `baseline` is the direct or naive figure of the same run, `peers` published figures of others by name,
+    `baseline` is the direct or naive figure of the same run, `peers` those of others by name,
     `floor` what must be reached and `aim` what is aimed at. `note` says what a reader must know.
     """
 

@@ -189,4 +189,6 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     offered = msgspec.json.decode(sys.stdin.buffer.read(), type=Offered)
     print(flush=True)
-    sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(Callers(offered).run())))
+    # sys.stdout's own buffer may be none, and then a write may be cut short
+    with open(1, "wb", closefd=False) as out:
+        out.write(msgspec.json.encode(uvloop.run(Callers(offered).run())))
