@@ -44,10 +44,7 @@ def rolling(plan: Plan) -> Iterator[str]:
         with business.started() as (server, _):
             _ready(server)
             asked, restarts = _rolled(server, seconds, lambda number: _renew(server))
-            plan.found.note(OURS, rolled_us=lost(asked))
-            plan.found.tell(
-                "rolled_us", f"{len(asked):,} questions {load_of}, {restarts} restarts of {WORKERS}"
-            )
+            _note(plan, "rolled_us", asked, f"{restarts} restarts of {WORKERS}")
 
 
 def _rolled(server: Server, seconds: float, restart: Callable[[int], None]) -> tuple[list[Asked], int]:
@@ -63,7 +60,7 @@ def _rolled(server: Server, seconds: float, restart: Callable[[int], None]) -> t
 
 
 def _note(plan: Plan, key: str, asked: Sequence[Asked], restarts: str) -> None:
-    """How many answers failed, were cut, or say something else than what was to be said; and how they ended."""
+    """How many answers failed, were cut, or say something else than they must; how they ended."""
     body = body_of(OURS, TOKENS)
     lost = [one for one in asked if one.ended != "whole" or one.text != expected(body, one.serial)]
     plan.found.note(OURS, **{key: len(lost)})
