@@ -86,7 +86,7 @@ fmt: .venv/dev/.ready  ## format and mend what can be mended
 check: lint test test-vllm  ## what CI runs
 
 # --- figures ------------------------------------------------------------------------------------------
-bench: .venv/dev/.ready install models  ## paired benchmarks -> loadtests/results/*.json (ARGS=--quick)
+bench: .venv/dev/.ready .venv/peers/.ready install models  ## paired benchmarks, beside others -> loadtests/results/*.json (ARGS=--quick)
 	$(DEV)/python -m loadtests.bench $(ARGS)
 
 eval: .venv/dev/.ready models  ## quality of answers on DATA=dir -> evals/results/*.json (ARGS=--ablate)

@@ -32,7 +32,7 @@ PACKAGES = (
 class Row(msgspec.Struct, kw_only=True):
     """One figure: `value` is the median of the rounds, `low` and `high` their extremes.
 
-    `baseline` is the direct or naive figure of the same run, `peers` published figures of others by name,
+    `baseline` is the direct or naive figure of the same run, `peers` those of others by name,
     `floor` what must be reached and `aim` what is aimed at. `note` says what a reader must know.
     """
 
@@ -142,14 +142,15 @@ def table(title: str, rows: list[Row]) -> Table:
     drawn.add_column("reached")
     for row in rows:
         numbers = (row.value, row.low, row.high, row.baseline, row.floor, row.aim)
-        drawn.add_row(row.name, *map(_short, numbers), row.unit, row.verdict)
+        drawn.add_row(row.name, *map(short, numbers), row.unit, row.verdict)
     for row in rows:
         if row.note:
             drawn.caption = "\n".join(filter(None, [str(drawn.caption or ""), f"{row.name}: {row.note}"]))
     return drawn
 
 
-def _short(number: float | None) -> str:
+def short(number: float | None) -> str:
+    """As a table shows it."""
     if number is None:
         return ""
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"

@@ -4,7 +4,7 @@ Both run in an environment of their own, `make .venv/peers/.ready`, with one wor
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -39,16 +39,24 @@ def plain_relay(llm_url: str, folder: Path) -> Iterator[Server]:
         yield server
 
 
-@contextmanager
-def litellm(llm_url: str, folder: Path) -> Iterator[Server]:
+def litellm(llm_url: str, folder: Path) -> AbstractContextManager[Server]:
     """LiteLLM's proxy in Python, without a database, telemetry off."""
+    return litellm_of([llm_url], folder)
+
+
+@contextmanager
+def litellm_of(llm_urls: Sequence[str], folder: Path) -> Iterator[Server]:
+    """The same before several LLM servers."""
     port = free_port()
-    route = {
-        "model_name": "fast",
-        "litellm_params": {"model": "openai/fast", "api_base": f"{llm_url}/v1", "api_key": "unused"},
-    }
+    routes = [
+        {
+            "model_name": "fast",
+            "litellm_params": {"model": "openai/fast", "api_base": f"{url}/v1", "api_key": "unused"},
+        }
+        for url in llm_urls
+    ]
     config = folder / "litellm.json"  # JSON is YAML
-    config.write_bytes(msgspec.json.encode({"model_list": [route], "litellm_settings": {"telemetry": False}}))
+    config.write_bytes(msgspec.json.encode({"model_list": routes, "litellm_settings": {"telemetry": False}}))
     command = [str(BIN / "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     env = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",

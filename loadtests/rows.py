@@ -1,112 +1,98 @@
-"""Turns what the rounds saw into result rows: what we add, beside the direct figure of the same round."""
+"""What a benchmark's rounds saw, by way and figure, and the result rows made of it."""
 
 import statistics
 from collections import defaultdict
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from loadtests.figures import Row
 
-PUBLISHED_WHOLE = {"Bifrost": 0.53, "Portkey": 2.5, "LiteLLM (Python)": 4.34}
-"""Added ms per request as measured by cuihuan/llm-gateway-bench, one request at a time."""
-TARGETS = {
-    "whole_p50": (1.0, 0.5),
-    "whole_p99": (3.0, 1.5),
-    "ttft_p50": (1.0, 0.4),
-    "ttft_p99": (3.0, 0.8),
-    "gap_p99": (1.0, 0.3),
-    "per_core": (1500.0, 3000.0),
-    "streams": (400.0, 1000.0),
-}
-"""Floor and aim of the plain relay, by figure."""
-ADDED = {
-    "whole_p50": "added latency p50",
-    "whole_p99": "added latency p99",
-    "ttft_p50": "added TTFT p50, streamed",
-    "ttft_p99": "added TTFT p99, streamed",
-    "gap_p99": "added gap p99, streamed",
-}
-RATES = {"per_core": "requests/s per core", "streams": "SSE streams per core, 50 frames/s"}
-NOTES = {
-    "streams": "from the CPU time a frame costs with {streams} streams running; every frame of each arrived",
-    "per_core": "answers per second of CPU time of the process; `direct` is the lean LLM server's own",
-}
+DIRECT, OURS, WITH_RETRIEVAL = "direct", "plain", "tandem"
+"""Ways to the LLM: none but it, and our assistants; other ways are peers by name."""
+
+
+class Figure(NamedTuple):
+    """A row to be: its key, how it is called, how it is judged. `added`: the direct figure is taken off."""
+
+    key: str
+    said: str
+    unit: str
+    better: Literal["lower", "higher"] = "lower"
+    floor: float | None = None
+    aim: float | None = None
+    added: bool = False
+
+
+class _Seen(NamedTuple):
+    value: float
+    void: str
 
 
 class Rounds:
-    """Figures by way (`direct`, an assistant, `ours`) and name, one of each a round."""
+    """Figures by way and key, one of each a round. A void round counts only where every round is void."""
 
     def __init__(self) -> None:
-        self._figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self._seen: dict[str, dict[str, list[_Seen]]] = defaultdict(lambda: defaultdict(list))
+        self._told: dict[str, dict[str, None]] = defaultdict(dict)
 
-    def note(self, way: str, **figures: float) -> None:
-        """Add a round's figures."""
-        for name, figure in figures.items():
-            self._figures[way][name].append(figure)
+    def note(self, way: str, void: str = "", **figures: float) -> None:
+        """Add a round's figures; `void` says why they say nothing."""
+        for key, value in figures.items():
+            self._seen[way][key].append(_Seen(value, void))
 
-    def add(self, other: "Rounds") -> None:
-        """Take over the figures of another."""
-        for way, named in other._figures.items():
-            for name, figures in named.items():
-                self._figures[way][name].extend(figures)
+    def tell(self, key: str, note: str) -> None:
+        """Something that a reader of this figure must know."""
+        self._told[key][note] = None
 
-    def of(self, way: str, name: str) -> list[float]:
-        """All rounds of one figure."""
-        return self._figures[way][name]
+    @property
+    def peers(self) -> list[str]:
+        """Ways that are neither direct nor ours."""
+        return [way for way in self._seen if way not in (DIRECT, OURS, WITH_RETRIEVAL)]
 
-    def added(self, way: str, name: str) -> list[float]:
-        """Ours less direct, round by round."""
-        pairs = zip(self.of(way, name), self.of("direct", name), strict=True)
-        return [ours - direct for ours, direct in pairs]
+    def of(self, way: str, key: str) -> list[float]:
+        """The rounds of a figure that are not void, or all of them if each is."""
+        seen = self._seen[way][key]
+        return [one.value for one in seen if not one.void] or [one.value for one in seen]
+
+    def added(self, way: str, key: str) -> list[float]:
+        """A way's figures less direct, round by round."""
+        pairs = list(zip(self._seen[way][key], self._seen[DIRECT][key], strict=True))
+        good = [(one, direct) for one, direct in pairs if not one.void and not direct.void]
+        return [one.value - direct.value for one, direct in good or pairs]
+
+    def notes(self, way: str, key: str) -> str:
+        """What was told, and how many rounds are void and why."""
+        seen = self._seen[way][key]
+        void = [one.void for one in seen if one.void]
+        counted = f"{len(void)} of {len(seen)} rounds void: {void[-1]}" if void else ""
+        if void and len(void) == len(seen):
+            counted = f"VOID: {void[-1]}"
+        return "; ".join(filter(None, [*self._told[key], counted]))
 
 
-def rows_of(found: Rounds, assistants: list[str], streams: int) -> list[Row]:
-    """All rows of a run."""
-    rows = []
-    for assistant in assistants:
-        kind = "retrieval off" if assistant == "plain" else "retrieval on"
-        rows += [_added(found, assistant, name, f"{said}, {kind}") for name, said in ADDED.items()]
-        rows += [_rate(found, assistant, name, f"{said}, {kind}", streams) for name, said in RATES.items()]
-    return [*rows, *_process_rows(found)]
+def rows_of(found: Rounds, figures: tuple[Figure, ...]) -> list[Row]:
+    """A row for each figure that was seen, with retrieval off; then those with retrieval on."""
+    rows = [_row(found, OURS, figure) for figure in figures if found.of(OURS, figure.key)]
+    on = [figure for figure in figures if found.of(WITH_RETRIEVAL, figure.key)]
+    untargeted = [one._replace(said=f"{one.said}, retrieval on", floor=None, aim=None) for one in on]
+    return rows + [_row(found, WITH_RETRIEVAL, figure) for figure in untargeted]
 
 
-def _targets(assistant: str, name: str) -> dict[str, float | None]:
-    floor, aim = TARGETS[name] if assistant == "plain" else (None, None)
-    return {"floor": floor, "aim": aim}
-
-
-def _added(found: Rounds, assistant: str, name: str, said: str) -> Row:
-    peers = PUBLISHED_WHOLE if (name, assistant) == ("whole_p50", "plain") else {}
+def _row(found: Rounds, way: str, figure: Figure) -> Row:
+    direct = found.of(DIRECT, figure.key)
+    peers = {peer: _peer(found, peer, figure) for peer in found.peers if found.of(peer, figure.key)}
     return Row.of(
-        said,
-        "ms",
-        "lower",
-        found.added(assistant, name),
-        baseline=statistics.median(found.of("direct", name)),
-        peers=peers,
-        **_targets(assistant, name),
+        figure.said,
+        figure.unit,
+        figure.better,
+        found.added(way, figure.key) if figure.added else found.of(way, figure.key),
+        baseline=statistics.median(direct) if direct else None,
+        peers=peers if way == OURS else {},
+        floor=figure.floor,
+        aim=figure.aim,
+        note=found.notes(way, figure.key),
     )
 
 
-def _rate(found: Rounds, assistant: str, name: str, said: str, streams: int) -> Row:
-    return Row.of(
-        said,
-        "1/s" if name == "per_core" else "streams",
-        "higher",
-        found.of(assistant, name),
-        baseline=statistics.median(found.of("direct", name)),
-        note=NOTES[name].format(streams=streams) if assistant == "plain" else "",
-        **_targets(assistant, name),
-    )
-
-
-def _process_rows(found: Rounds) -> list[Row]:
-    wanted: list[tuple[str, str, str, float | None, Literal["lower", "higher"]]] = [
-        ("idle_mb", "memory when idle", "MB", 200.0, "lower"),
-        ("loaded_mb", "memory after the load", "MB", None, "lower"),
-        ("cold_start", "cold start to /healthz", "s", 3.0, "lower"),
-        ("cold_cpu", "cold start, CPU time", "s", None, "lower"),
-    ]
-    return [
-        Row.of(said, unit, better, found.of("ours", name), floor=floor)
-        for name, said, unit, floor, better in wanted
-    ]
+def _peer(found: Rounds, peer: str, figure: Figure) -> float:
+    value = statistics.median(found.of(peer, figure.key))
+    return value - statistics.median(found.of(DIRECT, figure.key)) if figure.added else value

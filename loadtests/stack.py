@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +29,12 @@ def business_command() -> str:
 
 @dataclass(frozen=True)
 class Business:
-    """How to run the business API before an LLM server, everything it writes in `var`."""
+    """How to run the business API before an LLM server, all it writes in `var`; `more` settings."""
 
     llm_url: str
     var: Path
     command: str = field(default_factory=business_command)
+    more: Mapping[str, str] = field(default_factory=dict)
 
     def env(self, port: int) -> dict[str, str]:
         """The environment: the caller's own settings of the business API are left out."""
@@ -44,18 +45,25 @@ class Business:
             "BUSINESS_API_VAR": str(self.var),
             "BUSINESS_API_GUARD__REQUESTS_PER_MINUTE": "10000000",
             "BUSINESS_API_LLM__START_IN_FLIGHT": "1024",
+            **self.more,
         }
+
+    def lend(self, models: Path) -> bool:
+        """Lend it the models; False when there are none."""
+        self.var.mkdir(parents=True, exist_ok=True)
+        if not models.exists():
+            return False
+        if not (self.var / "models").exists():
+            (self.var / "models").symlink_to(models)
+        return True
 
     def prepare(self, models: Path) -> bool:
         """Lend it the models and ingest this project's documentation; False when there are no models.
 
         Raises RuntimeError when a document could not be ingested.
         """
-        self.var.mkdir(parents=True, exist_ok=True)
-        if not models.exists():
+        if not self.lend(models):
             return False
-        if not (self.var / "models").exists():
-            (self.var / "models").symlink_to(models)
         paths = [str(ROOT / name) for name in KNOWLEDGE if (ROOT / name).exists()]
         command = [self.command, "ingest", "--json", *paths]
         done = subprocess.run(command, env=self.env(0), capture_output=True, check=False)

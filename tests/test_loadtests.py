@@ -7,11 +7,12 @@ import openai
 import pytest
 
 from loadtests import traffic
+from loadtests.bench_cost import slope
 from loadtests.fast_llm import Pace, said
 from loadtests.figures import Results, Row, machine, versions
 from loadtests.generator import Load, put_on, spread
 from loadtests.hangups import Call, wrongs
-from loadtests.rows import Rounds, rows_of
+from loadtests.rows import Figure, Rounds, rows_of
 from loadtests.running import printing_its_port, set_pace
 from loadtests.streaming import Broken, listen
 from tests.fakes import FakeLlm, serving
@@ -139,17 +140,45 @@ def test_an_answer_that_ended_long_after_its_caller_left_was_not_abandoned_in_ti
     assert wrongs([Call(0, 200, 0.2)], [exchange(0, "answered")], 0)
 
 
-def test_rows_are_ours_less_direct_round_by_round_and_survive_json() -> None:
+ADDED = Figure("late", "added lateness", "ms", floor=3.0, aim=1.0, added=True)
+
+
+def rounds() -> Rounds:
     found = Rounds()
-    for way, figures in (("direct", (1.0, 3.0, 2.0)), ("plain", (2.0, 5.0, 4.5))):
+    for way, figures in (
+        ("direct", (1.0, 3.0, 2.0)),
+        ("plain", (2.0, 5.0, 4.5)),
+        ("peer", (9.0, 10.0, 11.0)),
+    ):
         for figure in figures:
-            found.note(way, **dict.fromkeys(("whole_p50", "whole_p99", "ttft_p50", "ttft_p99"), figure))
-            found.note(way, per_core=figure * 1000, streams=500.0, gap_p99=figure)
-    found.note("ours", idle_mb=90.0, loaded_mb=99.0, cold_start=1.0, cold_cpu=0.9)
-    rows = rows_of(found, ["plain"], streams=40)
-    assert (rows[0].value, rows[0].low, rows[0].high, rows[0].baseline) == (2.0, 1.0, 2.5, 2.0)
+            found.note(way, late=figure)
+    return found
+
+
+def test_rows_are_ours_less_direct_round_by_round_and_survive_json() -> None:
+    rows = rows_of(rounds(), (ADDED, Figure("unseen", "never measured", "ms")))
+    assert [(row.value, row.low, row.high, row.baseline) for row in rows] == [(2.0, 1.0, 2.5, 2.0)]
+    assert rows[0].peers == {"peer": 8.0}
     results = Results(machine=machine(), versions=versions(), rows=rows)
     assert msgspec.json.decode(msgspec.json.encode(results), type=Results) == results
+
+
+def test_a_void_round_does_not_count_unless_all_are() -> None:
+    found = rounds()
+    found.note("direct", late=1.0)
+    found.note("plain", "it was late", late=100.0)
+    (row,) = rows_of(found, (ADDED,))
+    assert (row.high, row.note) == (2.5, "1 of 4 rounds void: it was late")
+    void = Rounds()
+    void.note("plain", "it was late", late=100.0)
+    (row,) = rows_of(void, (ADDED._replace(added=False),))
+    assert (row.value, row.note) == (100.0, "VOID: it was late")
+
+
+def test_a_slope_is_not_moved_by_single_peaks() -> None:
+    samples = [(float(second), 100.0 + 0.5 * second) for second in range(40)]
+    samples[7] = (7.0, 900.0)
+    assert slope(samples) == 0.5
 
 
 def test_a_row_says_what_it_reaches() -> None:

@@ -1,0 +1,149 @@
+"""What going through us costs, before a lean LLM server: latency, requests and streams per core, memory."""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from loadtests.bench_plan import Plan, model_of
+from loadtests.fast_llm import Pace
+from loadtests.generator import Load, Seen
+from loadtests.offered import percentile
+from loadtests.offering import COMPLETIONS, checked, offer, offered
+from loadtests.rows import DIRECT, OURS, WITH_RETRIEVAL
+from loadtests.running import Server, printing_its_port, put_on, set_pace
+from loadtests.traffic import asked
+
+QUESTION = "How is the LLM server started, and which port does it listen on? Case {serial}."
+AT_ONCE = Pace(deltas=16)
+PACED = Pace(deltas=100, gap_ms=20)
+CALLERS = 16
+STREAMS = 40
+VOID_ABOVE = 0.85
+"""CPU share of the LLM server beyond which a figure is not ours."""
+
+
+def cost(plan: Plan) -> Iterator[str]:
+    """Latency, CPU a request, CPU a frame: all ways in turn, round by round."""
+    with printing_its_port("loadtests.fast_llm") as llm:
+        business = plan.business([llm], "cost")
+        with_documents = not plan.quick and business.prepare(plan.models)
+        with plan.ways(llm, business) as ways:
+            on = {WITH_RETRIEVAL: ways[OURS]} if with_documents else {}
+            bench = Cost(plan, llm, {**ways, **on})
+            for _ in range(plan.rounds):
+                yield from bench.round()
+    streams = f"from the CPU time a frame costs with {STREAMS} streams running; every frame of each arrived"
+    plan.found.tell("streams", streams)
+    plan.found.tell("per_core", "by CPU time of the process, answers of 16 deltas that are not streamed")
+
+
+class Cost:
+    """One round after another, before a lean LLM server."""
+
+    def __init__(self, plan: Plan, llm: Server, ways: Mapping[str, Server]) -> None:
+        self._plan, self._llm, self._ways, self._found = plan, llm, ways, plan.found
+        self._seconds = plan.either(1.0, 3.0)
+
+    def round(self) -> Iterator[str]:
+        """Each measurement once on each way."""
+        rates = {}
+        for way, server in self._ways.items():
+            yield f"one at a time, {way}"
+            whole = self._load(way, server, stream=False, callers=1, pace=AT_ONCE).whole_ms
+            ttft = self._load(way, server, stream=True, callers=1, pace=AT_ONCE).ttft_ms
+            self._found.note(way, whole_p50=whole.p50, whole_p99=whole.p99)
+            self._found.note(way, ttft_p50=ttft.p50, ttft_p99=ttft.p99)
+            yield f"requests per core, {way}"
+            rates[way] = self._throughput(way, server)
+            yield f"streams, {way}"
+            with self._plan.peer_may_fail(way, "streams", "gap_p99"):
+                self._streams(way, server)
+        for way, server in self._ways.items():
+            yield f"half load, {way}"
+            self._half_load(way, server, rates[OURS if way == DIRECT else way] / 2)
+
+    def _load(self, way: str, server: Server, *, stream: bool, callers: int, pace: Pace) -> Seen:
+        set_pace(self._llm, pace)
+        load = Load(
+            url=f"{server.url}{COMPLETIONS}",
+            body=msgspec.Raw(msgspec.json.encode(asked(model_of(way), QUESTION, stream=stream))),
+            callers=callers,
+            seconds=self._seconds,
+            warm_seconds=self._seconds * 0.15,
+            spread_seconds=0.5 if pace.gap_ms else 0.0,
+            deltas=pace.deltas if stream else 0,
+        )
+        return put_on(load)
+
+    def _throughput(self, way: str, server: Server) -> float:
+        began, before, llm_before = time.perf_counter(), server.cpu_seconds, self._llm.cpu_seconds
+        seen = self._load(way, server, stream=False, callers=CALLERS, pace=AT_ONCE)
+        spent = server.cpu_seconds - before
+        share = (self._llm.cpu_seconds - llm_before) / (time.perf_counter() - began)
+        full = share > VOID_ABOVE and way != DIRECT
+        void = f"the lean LLM server was busy for {share:.0%} of the time" if full else ""
+        self._found.note(way, void, per_core=seen.all_answers / spent)
+        return seen.all_answers / seen.seconds
+
+    def _streams(self, way: str, server: Server) -> None:
+        before = server.cpu_seconds
+        seen = self._load(way, server, stream=True, callers=STREAMS, pace=PACED)
+        per_frame = (server.cpu_seconds - before) / seen.frames
+        pace = 1000 / PACED.gap_ms
+        late = seen.gap_ms.p99 >= 2 * PACED.gap_ms
+        void = f"gaps of {seen.gap_ms.p99:.0f} ms (99th percentile) at a pace of 20" if late else ""
+        self._found.note(way, void, streams=1 / (per_frame * pace))
+        self._found.note(way, gap_p99=seen.gap_ms.p99)
+
+    def _half_load(self, way: str, server: Server, rate: float) -> None:
+        set_pace(self._llm, AT_ONCE)
+        body = asked(model_of(way), QUESTION, stream=False)
+        answers, void = checked(offer(offered(server.url, body, rate, self._seconds, patience=5.0)))
+        failed = sum(one.ended != "whole" for one in answers)
+        if failed and way in (DIRECT, OURS):
+            raise RuntimeError(f"{way}: {failed} of {len(answers)} failed at half load")
+        took = [one.end_ms - one.lag_ms for one in answers if one.ended == "whole"]
+        self._found.note(way, void, half_p50=percentile(took, 0.5), half_p99=percentile(took, 0.99))
+
+
+def process(plan: Plan) -> Iterator[str]:
+    """Cold starts, and memory under a load that fills the process."""
+    found = plan.found
+    with printing_its_port("loadtests.fast_llm") as llm:
+        business = plan.business([llm], "process")
+        for _ in range(plan.either(1, 3)):
+            yield "cold start"
+            with business.started() as (server, seconds):
+                spent = server.cpu_seconds
+                time.sleep(1.0)
+                found.note(OURS, cold_start=seconds, cold_cpu=spent, idle_mb=server.rss_mb)
+        with business.started() as (server, _):
+            yield "memory at full load"
+            _grow(plan, server)
+
+
+def _grow(plan: Plan, server: Server) -> None:
+    warm, seconds = plan.either((5.0, 10.0), (20.0, 60.0 * (plan.soak or 1.0)))
+    body = msgspec.Raw(msgspec.json.encode(asked(OURS, QUESTION, stream=True)))
+    load = Load(url=server.url + COMPLETIONS, body=body, callers=CALLERS, seconds=warm + seconds)
+    samples = []
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(put_on, load)
+        time.sleep(warm)
+        while not running.done():
+            samples.append((time.monotonic(), server.rss_mb))
+            time.sleep(0.25)
+        answers = running.result().all_answers
+    plan.found.note(OURS, growth=slope(samples) * 600, loaded_mb=server.rss_mb)
+    told = f"slope over {seconds:.0f} s after {warm:.0f} s of warming up, {answers:,} answers"
+    plan.found.tell("growth", f"{told}; 30 minutes take `--soak`, a slope of a short time is mostly noise")
+
+
+def slope(samples: list[tuple[float, float]]) -> float:
+    """Rise per unit: the median of the slopes between each point and the one half the length behind it."""
+    half = len(samples) // 2
+    pairs = zip(samples, samples[half:], strict=False)
+    return statistics.median((b[1] - a[1]) / (b[0] - a[0]) for a, b in pairs)
