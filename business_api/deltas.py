@@ -66,6 +66,7 @@ class Deltas:
                     self._read(_decode(payload))
                 elif (short := payload.strip()) == b"[DONE]":
                     self._over = True
+                    self._reply.release()
                     return
                 elif short:
                     self._read(_decode(short))

@@ -17,6 +17,7 @@ from business_api.errors import UpstreamUnavailable
 
 IDLE_SECONDS = 4.0
 """Our pool drops idle connections before the server does: vLLM closes them after 5 s."""
+LINGER_SECONDS = 0.2
 MAX_HEAD = 64 * 1024
 BROKE_OFF = "the LLM server broke off"
 
@@ -140,6 +141,7 @@ class HttpReply:
 
     def __init__(self, connection: Connection, arrivals: Arrivals, status: int, headers: Headers) -> None:
         self._connection, self._arrivals = connection, arrivals
+        self._released = False
         self.read = arrivals.read
         self.status = status
         self.headers: Mapping[str, str] = headers
@@ -148,8 +150,18 @@ class HttpReply:
         while piece := await self.read():
             yield piece
 
+    def release(self) -> None:
+        """The rest is of no interest; the connection is, if the response ends within LINGER_SECONDS."""
+        self._released = True
+        if not self._arrivals.over:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
+
     async def aclose(self) -> None:
         """Hang up, if the response is not whole: then the connection is of no use either."""
+        if not self._released:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
         if not self._arrivals.over:
             self._arrivals.end(UpstreamUnavailable("hung up"))
             self._connection.abort()

@@ -75,6 +75,9 @@ class _MemoryReply:
         while piece := await self.read():
             yield piece
 
+    def release(self) -> None:
+        """There is no connection to keep."""
+
     async def aclose(self) -> None:
         """Tell the app that nobody reads; cut it off if it goes on."""
         self._call.hang_up()

@@ -28,6 +28,9 @@ class Reply(Protocol):
         """What has arrived of the body, as soon as there is something; nothing at its end."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
+    def release(self) -> None:
+        """The rest of the body is of no interest, but it is about to end: no need to hang up."""
+
     async def aclose(self) -> None:
         """Hang up: the server sees that nobody reads any more."""
 

@@ -1,6 +1,7 @@
 """The LLM server over a network: away, back again, closing connections, serving another model."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -61,6 +62,34 @@ ANSWERED = (
     b'data: {"choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}], "usage": '
     b'{"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}\n\ndata: [DONE]\n\n'
 )
+
+
+async def test_a_connection_whose_answer_ends_a_little_after_done_serves_the_next_question() -> None:
+    connections = 0
+
+    async def ends_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                writer.write(b"%x\r\n%s\r\n" % (len(ANSWERED), ANSWERED))
+                await writer.drain()
+                await asyncio.sleep(0.02)
+                writer.write(b"0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(ends_late, "127.0.0.1", 0)
+    settings = LlmSettings(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", model="odd")
+    transport = Network.open(settings.url, settings.connect_deadline)
+    upstream = Upstream(transport, settings)
+    for _ in range(3):
+        assert await said(upstream) == "Yes."
+        await asyncio.sleep(0.05)
+    assert connections == 1
+    await transport.aclose()
+    server.close()
 
 
 async def _answers_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
