@@ -1,8 +1,8 @@
-"""What an HTTP client costs on the way to the LLM: a bare relay over aiohttp and over httpx2, in turn.
+"""What an HTTP client costs on the way to the LLM: a bare relay over ours, aiohttp and httpx2, in turn.
 
     python -m loadtests.http_clients          # table, and loadtests/results/http_clients.json
 
-Both relays are the same raw ASGI app on uvicorn, which hands on bytes; only the client differs.
+The relays are the same raw ASGI app on uvicorn, which hands on bytes; only the client differs.
 """
 
 import socket
@@ -31,7 +31,22 @@ DELTAS = 100
 CALLERS = 32
 STREAMS = 40
 ASKED = {"model": "fast", "messages": [{"role": "user", "content": "Which port does it listen on? " * 30}]}
-CLIENTS = ("aiohttp", "httpx2")
+CLIENTS = ("ours", "aiohttp", "httpx2")
+
+
+def over_ours(url: str) -> Ask:
+    """Asks through the business API's own client."""
+    from business_api.transport import Network
+
+    base, _, path = url.partition("/v1")
+    network = Network.open(base + "/v1", 2.0)
+
+    async def ask(body: bytes) -> AsyncGenerator[bytes]:
+        reply = await network.send("POST", path, body, {"Content-Type": "application/json"})
+        while piece := await reply.read():
+            yield piece
+
+    return ask
 
 
 def over_aiohttp(url: str) -> Ask:
@@ -85,8 +100,8 @@ def relay(ask: Ask) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
 async def serve(client: str, url: str) -> None:
     """Serve the relay on a free port, which is printed."""
     listener = socket.create_server(("127.0.0.1", 0))
-    ask = over_aiohttp(url) if client == "aiohttp" else over_httpx2(url)
-    config = uvicorn.Config(relay(ask), lifespan="off", access_log=False, log_level="error")
+    asks = {"ours": over_ours, "aiohttp": over_aiohttp, "httpx2": over_httpx2}
+    config = uvicorn.Config(relay(asks[client](url)), lifespan="off", access_log=False, log_level="error")
     print(listener.getsockname()[1], flush=True)
     await uvicorn.Server(config).serve([listener])
 
