@@ -63,7 +63,7 @@ def _note(plan: Plan, key: str, asked: Sequence[Asked], restarts: str) -> None:
     """How many answers failed, were cut, or say something else than they must; how they ended."""
     body = body_of(OURS, TOKENS)
     lost = [one for one in asked if one.ended != "whole" or one.text != expected(body, one.serial)]
-    plan.found.note(OURS, **{key: len(lost)})
+    plan.found.note(OURS, "", **{key: float(len(lost))})
     ended = ", ".join(f"{count} {how}" for how, count in Counter(one.ended for one in lost).items())
     plan.found.tell(key, f"{len(asked):,} questions at 70 % load ({CAPACITY * SHARE:.0f}/s), {restarts}")
     if lost:

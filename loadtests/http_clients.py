@@ -38,8 +38,8 @@ def over_ours(url: str) -> Ask:
     """Asks through the business API's own client."""
     from business_api.transport import Network
 
-    base, _, path = url.partition("/v1")
-    network = Network.open(base + "/v1", 2.0)
+    root, _, path = url.partition("/v1")
+    network = Network.open(root + "/v1", 2.0)
 
     async def ask(body: bytes) -> AsyncGenerator[bytes]:
         reply = await network.send("POST", path, body, {"Content-Type": "application/json"})
