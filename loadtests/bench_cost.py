@@ -45,7 +45,7 @@ class Cost:
 
     def __init__(self, plan: Plan, llm: Server, ways: Mapping[str, Server]) -> None:
         self._plan, self._llm, self._ways, self._found = plan, llm, ways, plan.found
-        self._seconds = plan.either(1.0, 3.0)
+        self._seconds = plan.either(0.8, 3.0)
 
     def round(self) -> Iterator[str]:
         """Each measurement once on each way."""
@@ -126,7 +126,7 @@ def process(plan: Plan) -> Iterator[str]:
 
 
 def _grow(plan: Plan, server: Server) -> None:
-    warm, seconds = plan.either((5.0, 10.0), (20.0, 60.0 * (plan.soak or 1.0)))
+    warm, seconds = plan.either((3.0, 7.0), (20.0, 60.0 * (plan.soak or 1.0)))
     body = msgspec.Raw(msgspec.json.encode(asked(OURS, QUESTION, stream=True)))
     load = Load(url=server.url + COMPLETIONS, body=body, callers=CALLERS, seconds=warm + seconds)
     samples = []

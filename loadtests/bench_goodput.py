@@ -27,7 +27,7 @@ STEP_MS, STEP_MS_PER_ANSWER = 20.0, 0.5
 GPU = (f"step_ms={STEP_MS}", f"step_ms_per_answer={STEP_MS_PER_ANSWER}", f"max_num_seqs={SLOTS}")
 CAPACITY = SLOTS * 1000 / (STEP_MS + STEP_MS_PER_ANSWER * SLOTS) / TOKENS
 """Answers a second with all slots in use: 18."""
-OURS_WITHOUT = "ours, admission off"
+OURS_WITHOUT = "no admission"
 ADMISSION = {"LLM__QUEUE_DEADLINE": "0.5", "LLM__START_IN_FLIGHT": str(SLOTS)}
 """Half of the time to a first token that is good: who would wait longer is told so at once."""
 NO_ADMISSION = {
@@ -61,7 +61,7 @@ class Ladder:
 
     def __init__(self, plan: Plan, llm: Server) -> None:
         self._plan, self._llm = plan, llm
-        self._warm, self._seconds = plan.either((1.5, 4.0), (2.0, 7.0))
+        self._warm, self._seconds = plan.either((1.0, 3.5), (2.0, 7.0))
         self.curves: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
 
     def climbed(self) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _fairness(plan: Plan, llm: Server) -> Iterator[str]:
     keys = [_key(business.command, business.env(0), name) for name in ("polite", "flood")]
     shares = zip((POLITE_SHARE, FLOOD_SHARE), keys, strict=True)
     flows = tuple(Flow(rate=CAPACITY * share, key=key) for share, key in shares)
-    body, seconds = body_of(OURS, TOKENS), plan.either(7.0, 17.0)
+    body, seconds = body_of(OURS, TOKENS), plan.either(6.0, 17.0)
     with business.started() as (server, _):
         for _ in range(plan.rounds):
             yield "a polite key beside a flood"

@@ -31,7 +31,7 @@ def hangups(plan: Plan) -> Iterator[str]:
     ):
         for _ in range(plan.rounds):
             yield "one at a time"
-            times = [_freed_ms(llm, server) for _ in range(plan.either(60, 200))]
+            times = [_freed_ms(llm, server) for _ in range(plan.either(40, 200))]
             plan.found.note(OURS, freed_p99=percentile(times, 0.99))
         yield "many at once"
         load = offered(

@@ -30,7 +30,7 @@ PAUSE = 1.0
 
 def rolling(plan: Plan) -> Iterator[str]:
     """Restarts for as long as the load lasts: first of the replicas, then of the workers."""
-    questions = plan.either(1200, 20_000)
+    questions = plan.either(500, 20_000)
     seconds = questions / (CAPACITY * SHARE)
     with Fleet(REPLICAS, *GPU) as fleet:
         yield "LLM replicas"
@@ -64,7 +64,8 @@ def _note(plan: Plan, key: str, asked: Sequence[Asked], restarts: str) -> None:
     body = body_of(OURS, TOKENS)
     lost = [one for one in asked if one.ended != "whole" or one.text != expected(body, one.serial)]
     plan.found.note(OURS, "", **{key: float(len(lost))})
-    ended = ", ".join(f"{count} {how}" for how, count in Counter(one.ended for one in lost).items())
+    ways = Counter(f"{one.ended} on a {'kept' if one.kept else 'new'} connection" for one in lost)
+    ended = ", ".join(f"{count} {how}" for how, count in ways.items())
     plan.found.tell(key, f"{len(asked):,} questions at 70 % load ({CAPACITY * SHARE:.0f}/s), {restarts}")
     if lost:
         plan.found.tell(key, f"lost: {ended}")

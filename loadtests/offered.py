@@ -37,6 +37,7 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
 
 class Asked(msgspec.Struct, kw_only=True, array_like=True):
     """One question: `due` in seconds since the beginning, sent `lag_ms` late; other times in ms since due.
+    `kept`: sent on a connection that had been idle.
 
     | ended | |
     |---|---|
@@ -60,6 +61,7 @@ class Asked(msgspec.Struct, kw_only=True, array_like=True):
     text: str = ""
     trail: tuple[str, ...] = ()
     resumed: bool = False
+    kept: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):

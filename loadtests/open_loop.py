@@ -76,6 +76,7 @@ class Callers:
         while self.idle and self.idle[0].since < fresh:
             self.idle.pop(0).hang_up()
         if self.idle:
+            asked.kept = True
             self.idle.pop().ask(asked)
             return
         task = self.loop.create_task(self._ask_anew(asked))
