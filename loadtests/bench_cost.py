@@ -95,8 +95,7 @@ class Cost:
         pace = 1000 / PACED.gap_ms
         late = seen.gap_ms.p99 >= 2 * PACED.gap_ms
         void = f"gaps of {seen.gap_ms.p99:.0f} ms (99th percentile) at a pace of 20" if late else ""
-        self._found.note(way, void, streams=1 / (per_frame * pace))
-        self._found.note(way, gap_p99=seen.gap_ms.p99)
+        self._found.note(way, void, streams=1 / (per_frame * pace), gap_p99=seen.gap_ms.p99)
 
     def _half_load(self, way: str, server: Server, rate: float) -> None:
         set_pace(self._llm, AT_ONCE)
