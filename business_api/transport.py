@@ -1,7 +1,7 @@
 """Carries requests to an OpenAI base URL: over the network, or in memory to an ASGI app of this process."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -9,7 +9,7 @@ from business_api.errors import UpstreamTimeout, UpstreamUnavailable
 from business_api.http_client import HttpReply, Pool
 from business_api.in_process import InProcess
 
-__all__ = ["InProcess", "Network", "Reply", "Transport", "open_transport", "payloads"]
+__all__ = ["InProcess", "Network", "Reply", "Transport", "open_transport"]
 MAX_FRAME = 4 * 1024 * 1024
 
 
@@ -97,19 +97,3 @@ class Network:
 def open_transport(url: str, connect_deadline: float) -> Transport:
     """Network for http(s) URLs, InProcess for `asgi://module:factory`."""
     return InProcess.open(url) if url.startswith("asgi://") else Network.open(url, connect_deadline)
-
-
-async def payloads(reply: Reply) -> AsyncGenerator[bytes]:
-    """The `data:` payloads of a server-sent event stream, up to `[DONE]` or its end."""
-    rest = b""
-    while piece := await reply.read():
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > MAX_FRAME:
-            raise UpstreamUnavailable("the LLM server sent a frame without end")
-        for line in lines:
-            if line.startswith(b"data:"):
-                payload = line[5:].strip()
-                if payload == b"[DONE]":
-                    return
-                if payload:
-                    yield payload
