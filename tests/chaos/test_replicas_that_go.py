@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loadtests.answer_text import expected
 from loadtests.offered import Asked
 from loadtests.offering import body_of, offered, offering
+from loadtests.running import fetched, waited_for
 from tests.chaos.tier import QUIET, Tier, said_to, tier
 
 pytestmark = pytest.mark.chaos
@@ -57,9 +59,13 @@ def test_killed_replicas_cost_no_caller_a_character(running: Tier) -> None:
 
 
 def test_a_rolling_restart_of_all_replicas_fails_and_cuts_nothing(running: Tier) -> None:
+    def none_is_out() -> bool:
+        return not msgspec.json.decode(fetched("GET", running.program.url, "/readyz")[1]).get("out")
+
     def renew_all() -> None:
         for number in range(3):
             running.fleet.renew(number)
+            waited_for(none_is_out)
 
     asked = under_load(running, renew_all)
     assert wrong(asked) == []
