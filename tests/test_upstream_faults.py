@@ -9,6 +9,7 @@ import pytest
 from business_api.deadlines import HEADER, honour
 from business_api.errors import InvalidRequest, Overloaded, ServiceError, UpstreamTimeout, UpstreamUnavailable
 from business_api.exchange import Degradation
+from business_api.upstream import Running
 from tests.fakes import FakeLlm, eventually
 from tests.pools import NOBODY, PROMPT, SAID, heard, llm, pool_of, trail
 
@@ -42,15 +43,22 @@ before = pytest.mark.parametrize(("tell", "outcome"), BEFORE.values(), ids=BEFOR
 after = pytest.mark.parametrize(("tell", "outcome"), AFTER.values(), ids=AFTER.keys())
 
 
-@before
-async def test_what_fails_before_the_first_delta_is_asked_elsewhere(tell: Tell, outcome: str) -> None:
-    broken, well = llm(), llm()
+async def answered_in_spite_of(tell: Tell, outcome: str, broken: FakeLlm, well: FakeLlm) -> Running:
+    """An answer whose replica failed: whole, of the other one, and nothing is left running."""
     tell(broken)
     async with pool_of(broken, well, **KNOBS) as upstream:
         said, running = await heard(upstream)
         assert list(upstream.pool.outstanding().values()) == [0.0, 0.0]
+        await eventually(lambda: broken.running == 0)
     assert said == SAID
     assert trail(running.attempts) == [("a", outcome), ("b", "answered")]
+    return running
+
+
+@before
+async def test_what_fails_before_the_first_delta_is_asked_elsewhere(tell: Tell, outcome: str) -> None:
+    broken, well = llm(), llm()
+    running = await answered_in_spite_of(tell, outcome, broken, well)
     assert running.degraded == ()
     assert len(broken.requests) == len(well.requests) == 1
 
@@ -94,14 +102,7 @@ async def test_what_the_caller_or_the_operator_must_mend_is_not_asked_again(stat
 
 @after
 async def test_a_plain_answer_that_breaks_off_is_gone_on_with_elsewhere(tell: Tell, outcome: str) -> None:
-    broken, well = llm(), llm()
-    tell(broken)
-    async with pool_of(broken, well, **KNOBS) as upstream:
-        said, running = await heard(upstream)
-        assert list(upstream.pool.outstanding().values()) == [0.0, 0.0]
-        await eventually(lambda: broken.running == 0)
-    assert said == SAID
-    assert trail(running.attempts) == [("a", outcome), ("b", "answered")]
+    running = await answered_in_spite_of(tell, outcome, llm(), llm())
     assert running.degraded == (Degradation.RESUMED,)
     assert running.finish_reason == "stop"
 

@@ -54,17 +54,22 @@ def asked_of_the_broken_one(running: Tier, *, stream: bool) -> tuple[Heard, int]
     raise AssertionError("neither of two questions in turn met the broken replica")
 
 
-@both
-@before
-def test_what_fails_before_the_first_delta_is_answered_in_full_by_the_other_replica(
-    running: Tier, fault: Fault, outcome: str, stream: bool
-) -> None:
+def answered_by_the_other(running: Tier, fault: Fault, outcome: str, *, stream: bool) -> Heard:
+    """An answer whose replica failed: whole, and the text that an undisturbed one has."""
     running.spoil(fault, 1)
     heard, serial = asked_of_the_broken_one(running, stream=stream)
     assert (heard.status, heard.ended, heard.text) == (200, "whole", said_to(serial))
     assert heard.trail == [outcome, "answered"]
     assert heard.exchange["outcome"] == "answered"
-    assert not heard.resumed
+    return heard
+
+
+@both
+@before
+def test_what_fails_before_the_first_delta_is_answered_in_full_by_the_other_replica(
+    running: Tier, fault: Fault, outcome: str, stream: bool
+) -> None:
+    assert not answered_by_the_other(running, fault, outcome, stream=stream).resumed
 
 
 @both
@@ -72,12 +77,7 @@ def test_what_fails_before_the_first_delta_is_answered_in_full_by_the_other_repl
 def test_what_fails_after_the_first_delta_is_gone_on_with_to_the_same_text(
     running: Tier, fault: Fault, outcome: str, stream: bool
 ) -> None:
-    running.spoil(fault, 1)
-    heard, serial = asked_of_the_broken_one(running, stream=stream)
-    assert (heard.status, heard.ended, heard.text) == (200, "whole", said_to(serial))
-    assert heard.trail == [outcome, "answered"]
-    assert heard.exchange["outcome"] == "answered"
-    assert heard.resumed
+    assert answered_by_the_other(running, fault, outcome, stream=stream).resumed
 
 
 @both
