@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from business_api.errors import BodyTooLarge, CallerGone, InvalidRequest, Servic
 from business_api.exchange import Exchange
 from business_api.guard import Caller, Guard
 from business_api.ids import new_id
-from business_api.patience import Patience
+from business_api.waiting import Waiting
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -146,14 +147,15 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        waiting = Waiting(READER_SECONDS)
         try:
-            with Patience(READER_SECONDS) as patience:
-                async for body in self._bodies:
-                    patience.waits()
+            async for body in self._bodies:
+                with waiting.until(time.monotonic() + READER_SECONDS):
                     await send({"type": "http.response.body", "body": body, "more_body": True})
-                    patience.rests()
         except TimeoutError as exc:
             raise CallerGone("the caller does not read") from exc
+        finally:
+            waiting.close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

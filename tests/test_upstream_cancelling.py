@@ -11,7 +11,7 @@ from business_api.transport import InProcess
 from business_api.upstream import Upstream
 from business_api.upstream.pool import Pool
 from business_api.upstream.replica import Replica
-from business_api.upstream.waiting import Waiting
+from business_api.waiting import Waiting
 from tests.fakes import FakeLlm, eventually
 from tests.pools import PROMPT, llm, settings_of
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from business_api.transport import Transport
-from business_api.upstream.waiting import Waiting
+from business_api.waiting import Waiting
 
 log = logging.getLogger(__name__)
 

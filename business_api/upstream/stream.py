@@ -12,8 +12,8 @@ from business_api.upstream.asked import Asked
 from business_api.upstream.failing import BROKE_OFF, UNREACHABLE, Failed, refusal
 from business_api.upstream.replica import Replica
 from business_api.upstream.serving import headers, served_model
-from business_api.upstream.waiting import Waiting
 from business_api.usage import Attempt
+from business_api.waiting import Waiting
 
 CONTINUING = frozenset({"vllm", "llamacpp"})
 """Makers of servers that go on with a last message of the assistant, by what `/models` says of the owner."""

@@ -1,4 +1,4 @@
-"""Patience ends a wait that is too long, and nothing else."""
+"""A wait that is too long is ended, and nothing else."""
 
 import asyncio
 import time
@@ -6,48 +6,48 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from business_api.patience import Patience
+from business_api.waiting import Waiting
 
 
-async def for_ever(patience: Patience) -> None:
-    with patience:
-        patience.waits()
+async def for_ever(seconds: float, until: float | None = None) -> None:
+    waiting = Waiting(seconds)
+    with waiting.until(time.monotonic() + seconds if until is None else until):
         await asyncio.Event().wait()
 
 
 async def test_a_wait_that_is_too_long_is_a_timeout() -> None:
     with pytest.raises(TimeoutError):
-        await for_ever(Patience(0.02))
+        await for_ever(0.02)
 
 
 async def test_many_waits_that_are_each_on_time_may_last_longer_together() -> None:
+    waiting = Waiting(0.2)
     async with asyncio.timeout(5):
-        with Patience(0.2) as patience:
-            for _ in range(6):
-                patience.waits()
+        for _ in range(6):
+            with waiting.until(time.monotonic() + 0.2):
                 await asyncio.sleep(0.05)
-                patience.rests()
+    waiting.close()
 
 
 async def test_what_lies_between_two_waits_takes_as_long_as_it_likes() -> None:
-    with Patience(0.02) as patience:
-        patience.waits()
-        patience.rests()
-        await asyncio.sleep(0.1)
-        patience.waits()
+    waiting = Waiting(0.02)
+    with waiting.until(time.monotonic() + 0.02):
+        pass
+    await asyncio.sleep(0.1)
+    with waiting.until(time.monotonic() + 0.02):
         await asyncio.sleep(0)
-        patience.rests()
+    waiting.close()
 
 
-async def test_the_end_of_all_waits_holds_whether_waiting_or_not() -> None:
+async def test_a_deadline_holds_that_is_sooner_than_usual_or_has_passed() -> None:
     with pytest.raises(TimeoutError):
-        await for_ever(Patience(30, until=time.monotonic() + 0.02))
+        await for_ever(30, until=time.monotonic() + 0.02)
     with pytest.raises(TimeoutError):
-        await for_ever(Patience(30, until=time.monotonic()))
+        await for_ever(30, until=time.monotonic())
 
 
 async def test_a_task_that_is_cancelled_by_somebody_else_is_cancelled() -> None:
-    task = asyncio.create_task(for_ever(Patience(30)))
+    task = asyncio.create_task(for_ever(30))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -56,13 +56,12 @@ async def test_a_task_that_is_cancelled_by_somebody_else_is_cancelled() -> None:
 
 async def test_a_generator_times_out_in_its_own_wait_and_never_in_its_readers() -> None:
     async def numbers() -> AsyncIterator[int]:
-        with Patience(0.05) as patience:
-            yield 1
-            patience.waits()
+        waiting = Waiting(0.05)
+        yield 1
+        with waiting.until(time.monotonic() + 0.05):
             await asyncio.sleep(0)
-            patience.rests()
-            yield 2
-            patience.waits()
+        yield 2
+        with waiting.until(time.monotonic() + 0.05):
             await asyncio.Event().wait()
 
     found = numbers()
