@@ -10,6 +10,7 @@ from business_api.deadlines import caller_deadline
 from business_api.errors import ServiceError
 from business_api.exchange import Priority, Question
 from business_api.gate import Gate, Rules, Verdict
+from business_api.keys import ANONYMOUS
 from business_api.limiting import Bounds
 from business_api.place import Place
 from business_api.queueing import Ticket
@@ -18,7 +19,6 @@ from business_api.settings import LlmSettings
 PASSAGE_TOKENS = 200
 """What a passage is taken to cost before it is found."""
 PRIORITIES = get_args(Priority)
-ANONYMOUS = "anonymous"
 
 
 class Admission:

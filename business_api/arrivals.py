@@ -1,7 +1,7 @@
 """Bytes that have arrived and nobody has read yet, bounded: a slow reader slows the writer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 FULL = 256 * 1024
 """Bytes at which the writer is told to pause; it goes on when all of them are read."""
@@ -65,3 +65,16 @@ class Arrivals:
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+
+class Arriving:
+    """A response whose body is read as it arrives: what the replies of transport.py share."""
+
+    def __init__(self, arrivals: Arrivals, status: int, headers: Mapping[str, str]) -> None:
+        self.read = arrivals.read
+        self.status = status
+        self.headers = headers
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self.read():
+            yield piece

@@ -5,14 +5,13 @@ Knows requests and responses, nothing of LLMs. No redirects, no cookies, no comp
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
 from starlette.datastructures import Headers
 
-from business_api.arrivals import Arrivals
+from business_api.arrivals import Arrivals, Arriving
 from business_api.errors import UpstreamUnavailable
 
 IDLE_SECONDS = 4.0
@@ -136,19 +135,13 @@ class Connection(asyncio.Protocol):
         self.abort()
 
 
-class HttpReply:
-    """A response whose body is read as it arrives (the `Reply` of transport.py)."""
+class HttpReply(Arriving):
+    """A response of the server (the `Reply` of transport.py)."""
 
     def __init__(self, connection: Connection, arrivals: Arrivals, status: int, headers: Headers) -> None:
+        super().__init__(arrivals, status, headers)
         self._connection, self._arrivals = connection, arrivals
         self._released = False
-        self.read = arrivals.read
-        self.status = status
-        self.headers: Mapping[str, str] = headers
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while piece := await self.read():
-            yield piece
 
     def release(self) -> None:
         """The rest is of no interest; the connection is, if the response ends within LINGER_SECONDS."""

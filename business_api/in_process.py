@@ -2,14 +2,14 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers
 
-from business_api.arrivals import Arrivals
+from business_api.arrivals import Arrivals, Arriving
 from business_api.errors import UpstreamUnavailable
 
 HANG_UP_SECONDS = 1.0
@@ -62,18 +62,12 @@ class _Call:
         self.arrivals.end(UpstreamUnavailable("hung up"))
 
 
-class _MemoryReply:
+class _MemoryReply(Arriving):
     """A response of the app (the `Reply` of transport.py)."""
 
     def __init__(self, call: _Call, task: "asyncio.Task[None]", status: int, headers: Headers) -> None:
+        super().__init__(call.arrivals, status, headers)
         self._call, self._task = call, task
-        self.read = call.arrivals.read
-        self.status = status
-        self.headers: Mapping[str, str] = headers
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while piece := await self.read():
-            yield piece
 
     def release(self) -> None:
         """There is no connection to keep."""

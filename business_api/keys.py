@@ -24,6 +24,8 @@ from business_api.sqlite_file import connect
 
 PREFIX = "tdm_"
 ID_LENGTH = 12
+ANONYMOUS = "anonymous"
+"""Who comes without a key: all of them count as one."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, tenant TEXT NOT NULL, digest BLOB NOT NULL,

@@ -10,11 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from business_api.errors import InvalidRequest, RateLimited
-from business_api.keys import NO_LIMITS_OF_ITS_OWN, Limits
+from business_api.keys import ANONYMOUS, NO_LIMITS_OF_ITS_OWN, Limits
 from business_api.windows import Allowance, Rate, Taken, Windows
 
-ANONYMOUS = "anonymous"
-"""Callers without a key share one."""
 REQUESTS = {"requests_per_minute": 60}
 TOKENS = {"tokens_per_minute": 60, "tokens_per_day": 24 * 60 * 60}
 """Seconds of each limit."""
