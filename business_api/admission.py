@@ -34,6 +34,7 @@ class Admission:
         self._priorities = priorities
         self._clock = clock
         self._turns: dict[Ticket, asyncio.Future[ServiceError | None]] = {}
+        self._opening: asyncio.TimerHandle | None = None
         self.gate = Gate(rules_of(settings))
 
     async def admit(self, question: Question, assistant: Assistant) -> Place:
@@ -88,6 +89,18 @@ class Admission:
         for ticket, refusal in verdicts:
             if not self._turns[ticket].done():
                 self._turns[ticket].set_result(refusal)
+        if self._opening is None and self.gate.waiting:
+            self._open_later()
+
+    def _open_later(self) -> None:
+        """Come back when the gate opens, if somebody waits beside a free place."""
+        now = self._clock()
+        if (opens := self.gate.opens(now)) is not None:
+            self._opening = asyncio.get_running_loop().call_later(opens - now, self._open)
+
+    def _open(self) -> None:
+        self._opening = None
+        self._tell(self.gate.admit(self._clock()))
 
     def _expire(self, ticket: Ticket) -> None:
         self._tell(self.gate.expire(ticket, self._clock()))

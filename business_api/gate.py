@@ -12,6 +12,7 @@ import msgspec
 from business_api.errors import Overloaded, RateLimited, ServiceError
 from business_api.limiting import Bounds, Limit, Sample
 from business_api.queueing import Queue, Ticket
+from business_api.turnover import Spread, Turnover
 
 Verdict = tuple[Ticket, ServiceError | None]
 
@@ -26,6 +27,9 @@ TURN = 0.618033988749895
 """The golden ratio's part: its multiples spread evenly over 0..1."""
 OVER_SHARE = 1.5
 """A key with so many times the requests of an even share is told that it is the one who asks too much."""
+SURE = 0.85
+"""Share of its time to wait that the estimate for a newcomer may take. Places come free unevenly, and who is
+refused in the end has waited for nothing."""
 WHY = {
     "hopeless": "would wait longer than it may",
     "full": "finds no room to wait",
@@ -33,8 +37,6 @@ WHY = {
     "expired": "has waited as long as it may",
 }
 """Reasons to send a request away."""
-MEMORY = 64
-"""Generations whose time in flight makes the mean."""
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -44,42 +46,14 @@ class Rules(msgspec.Struct, frozen=True):
     most_waiting: int
 
 
-class Pace:
-    """How fast places become free, by Little's law: places in use over the mean time that one is held."""
-
-    def __init__(self) -> None:
-        self.hold: float | None = None
-        self.cost = 1.0
-        self._seen = 0
-        self._stirred = float("-inf")
-
-    def stirred(self, now: float) -> None:
-        """Places have just run out: from now on some must end, or the pace is lower than it seems."""
-        self._stirred = now
-
-    def ended(self, cost: float, hold: float, now: float) -> None:
-        """A place of this cost (tokens) was held so long (s)."""
-        self._seen += 1
-        self._stirred = now
-        weight = 1 / min(self._seen, MEMORY)
-        self.hold = hold if self.hold is None else self.hold + weight * (hold - self.hold)
-        self.cost += weight * (cost - self.cost)
-
-    def wait(self, ahead: float, places: int, now: float) -> float | None:
-        """Seconds until there is a place after `ahead` tokens; None before any generation has ended."""
-        if self.hold is None:
-            return None
-        hold = max(self.hold, now - self._stirred)
-        return (ahead / self.cost + 1) * hold / places
-
-
 class Gate:
     """Places, the queue in front of them, and the limit that says how many there are."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._limit = Limit(rules.bounds)
-        self._pace = Pace()
+        self._turnover = Turnover()
+        self._spread = Spread(self._turnover)
         self._queue = Queue(RANKS)
         self._running: dict[Ticket, float] = {}
         self._present: Counter[str] = Counter()
@@ -113,10 +87,10 @@ class Gate:
     def arrive(self, ticket: Ticket, now: float) -> list[Verdict]:
         """A new request. Without a verdict on it, it waits."""
         self._present[ticket.key] += 1
-        if not self.waiting and self.running < self.places:
+        if not self.waiting and self._open(now):
             return [self._let_in(ticket, now)]
         wait = self._wait(ticket, now)
-        if wait is not None and now + wait > ticket.deadline:
+        if wait is not None and wait > SURE * (ticket.deadline - now):
             return [self._shed(ticket, "hopeless", wait)]
         if self.waiting < self._rules.most_waiting:
             self._queue.push(ticket)
@@ -137,11 +111,11 @@ class Gate:
     def leave(self, ticket: Ticket, now: float) -> list[Verdict]:
         """The request is over, or its caller hung up, wherever it is by now. Harmless when it has left."""
         if (since := self._running.pop(ticket, None)) is not None:
-            self._pace.ended(ticket.cost, now - since, now)
+            self._turnover.ended(ticket.cost, now - since, now)
         elif not self._queue.remove(ticket):
             return []
         self._gone(ticket)
-        return self._admit(now)
+        return self.admit(now)
 
     def observe(self, ttft_ms: float | None, prompt_tokens: int, now: float) -> list[Verdict]:
         """A first token came after so long; None: the LLM server had no room."""
@@ -149,24 +123,38 @@ class Gate:
             self._limit.refused(now, self.running)
         else:
             sample = Sample(now - ttft_ms / 1000, ttft_ms, prompt_tokens)
-            self._limit.observe(sample, now, self.running, self._pace.hold)
-        return self._admit(now)
+            self._limit.observe(sample, now, self.running, self._turnover.hold)
+        return self.admit(now)
 
-    def _admit(self, now: float) -> list[Verdict]:
+    def opens(self, now: float) -> float | None:
+        """When `admit` is due because somebody waits beside a free place, None if nobody does."""
+        waits = self.waiting and self.running < self.places
+        return max(now, self._spread.opens(now)) if waits else None
+
+    def admit(self, now: float) -> list[Verdict]:
+        """Let in who may go now. Needs a call only when `opens` has said so."""
         verdicts: list[Verdict] = []
-        while self.waiting and self.running < self.places:
+        while self.waiting and self._open(now):
             verdicts.append(self._let_in(self._queue.pop(), now))
         return verdicts
 
+    def _open(self, now: float) -> bool:
+        """Whether one more may start."""
+        if self.running >= self.places:
+            self._spread.scarce(now)
+            return False
+        return self._spread.opens(now) <= now
+
     def _let_in(self, ticket: Ticket, now: float) -> Verdict:
+        self._spread.started(self.places, now)
         self._running[ticket] = now
         if self.running == self.places:
-            self._pace.stirred(now)
+            self._turnover.stirred(now)
         return ticket, None
 
     def _wait(self, ticket: Ticket, now: float) -> float | None:
         """Seconds until the ticket would have a place if it came now; None if nobody can tell."""
-        return self._pace.wait(self._queue.ahead_of(ticket), self.places, now)
+        return self._turnover.wait(self._queue.ahead_of(ticket), self.places, now)
 
     def _shed(self, ticket: Ticket, reason: str, wait: float | None) -> Verdict:
         self._shed_by[reason] += 1

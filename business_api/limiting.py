@@ -2,9 +2,9 @@
 
 A server that batches continuously is late with the first token because the prompt is long, or because others
 wait ahead in its own queue. Only the second is a reason to send less. Prompt length is taken out by
-regression, and what is left is compared with the best of the last rounds: the excess is the wait in the
-server's queue. By Little's law, the share of its time that a request waits there is the share of all requests
-that wait there, so
+regression, and the mean of what is left is compared with the best of the last rounds: the excess is the mean
+wait in the server's queue. By Little's law, the share of its time that a request waits there is the share of
+all requests that wait there, so
 
     capacity = in flight * (1 - excess / mean time in flight)
 
@@ -12,6 +12,7 @@ that wait there, so
 falls to the capacity when the excess is more than tolerated, and grows only while it is used. Has no clock.
 """
 
+import math
 import statistics
 from collections import deque
 from dataclasses import dataclass
@@ -22,13 +23,11 @@ import msgspec
 ROUND = 16
 """Samples of a round, at least; each round ends in one decision."""
 ROUND_SECONDS = 0.25
-QUICK = 8
-"""The level of a round is what one in so many of its samples stays below: all wait for a queue ahead of them,
-while a prompt that is not cached, a busy replica or a slow network delays only some."""
-NOISE = 1.0
-"""Times the scatter near a level by which it may be off."""
 ROUNDS = 32
 """Rounds whose best level is what a first token takes when nothing waits ahead."""
+TOLERATED = 0.1
+"""Share of its time in flight that a request may wait in the server's queue, where the setting is more: such
+a queue is as long as it must be to keep the server busy between an end and the next start."""
 GROWTH, CAREFUL_GROWTH = 0.1, 0.02
 """Growth per round, as shares of the limit; careful near the capacity that was last met, or
 as the wait in the server's queue comes near to what is tolerated."""
@@ -50,7 +49,7 @@ SPREAD = 50.0
 class Bounds(msgspec.Struct, frozen=True):
     """Where a limit starts, where it stays between, and the tolerated wait in the server's queue (ms).
 
-    Half of what a first token takes by itself is tolerated too, if that is more.
+    TOLERATED is the bound where answers are short; half of what a first token takes by itself always is.
     """
 
     start: int
@@ -68,11 +67,19 @@ class Sample(NamedTuple):
 
 
 class PromptCost:
-    """Milliseconds that one more prompt token takes: regression of TTFT on length that forgets slowly."""
+    """Milliseconds that one more prompt token takes: regression of TTFT on length that forgets slowly.
+
+    Both are measured from their means of the moment: a queue that comes and goes is no cost of prompts.
+    """
 
     def __init__(self) -> None:
         self._seen = 0
         self._tokens = self._ttft = self._variance = self._covariance = 0.0
+
+    @property
+    def typical_ms(self) -> float:
+        """The mean of the last ROUND or so."""
+        return self._ttft
 
     @property
     def per_token(self) -> float:
@@ -82,24 +89,24 @@ class PromptCost:
     def learn(self, sample: Sample) -> None:
         """Take one more sample into account."""
         self._seen += 1
-        weight = 1 / min(self._seen, MEMORY)
         tokens, ttft = sample.prompt_tokens - self._tokens, sample.ttft_ms - self._ttft
-        self._tokens += weight * tokens
-        self._ttft += weight * ttft
+        moment, weight = 1 / min(self._seen, ROUND), 1 / min(self._seen, MEMORY)
+        self._tokens += moment * tokens
+        self._ttft += moment * ttft
         self._variance = (1 - weight) * (self._variance + weight * tokens * tokens)
         self._covariance = (1 - weight) * (self._covariance + weight * tokens * ttft)
 
 
 class _Round(NamedTuple):
-    """A round that has ended: since when, most in flight, and its level: TTFT of its mean prompt (tokens).
+    """A round that has ended: since when, most in flight, and its level: mean TTFT, mean prompt (tokens).
 
-    `scatter_ms` is how far its samples near the level lie apart.
+    `error_ms` is the standard error of that.
     """
 
     since: float
     in_flight: int
     ttft_ms: float
-    scatter_ms: float
+    error_ms: float
     prompt_tokens: float
 
 
@@ -139,6 +146,10 @@ class Limit:
 
     def observe(self, sample: Sample, now: float, in_flight: int, hold: float | None) -> None:
         """Learn from a first token that came `now`; `hold`: the mean time in flight (s), if it is known."""
+        if hold is not None:
+            # far beyond the others is a server that hangs, not a queue that all wait in
+            longest = 2 * self._cost.typical_ms + hold * 1000
+            sample = sample._replace(ttft_ms=min(sample.ttft_ms, longest))
         self._cost.learn(sample)
         if not self._samples and self._since == float("-inf"):
             self._since = sample.sent
@@ -162,9 +173,10 @@ class Limit:
     def _ended_round(self) -> _Round:
         per_token = self._cost.per_token
         tokens = statistics.fmean(one.prompt_tokens for one in self._samples)
-        rests = sorted(one.ttft_ms - per_token * one.prompt_tokens for one in self._samples)
-        quick, next_quick = rests[len(rests) // QUICK], rests[2 * len(rests) // QUICK]
-        return _Round(self._since, self._peak, quick + per_token * tokens, next_quick - quick, tokens)
+        rests = [one.ttft_ms - per_token * one.prompt_tokens for one in self._samples]
+        level = statistics.fmean(rests)
+        error = statistics.pstdev(rests, level) / math.sqrt(len(rests))
+        return _Round(self._since, self._peak, level + per_token * tokens, error, tokens)
 
     def _decide(self, ended: _Round, now: float, hold: float | None, *, fresh: bool) -> None:
         sent = statistics.median(one.sent for one in self._samples)
@@ -173,17 +185,20 @@ class Limit:
         best = min(map(self._rest, self._rounds))
         excess = self._rest(ended) - best
         alone = best + self._cost.per_token * ended.prompt_tokens
-        tolerated = max(self._bounds.tolerated_ms, alone / 2)
-        if excess - NOISE * ended.scatter_ms > tolerated:
+        queue = min(self._bounds.tolerated_ms, TOLERATED * 1000 * (hold or math.inf))
+        tolerated = max(queue, alone / 2)
+        if excess - ended.error_ms > tolerated:
             self._congested(excess, self._in_flight_at(sent), hold, now, fresh=fresh)
         elif fresh and ended.in_flight >= USED * self.places:
             self._grow(1 - excess / tolerated, now)
         self._samples, self._since, self._peak, self._fresh = [], now, 0, 0
 
     def _grow(self, room: float, now: float) -> None:
-        near = NEAR[0] <= self._limit / self._capacity <= NEAR[1]
-        share = CAREFUL_GROWTH if near else max(CAREFUL_GROWTH, GROWTH * room)
-        self._set(self._limit + max(1, self._limit * share), now)
+        if NEAR[0] <= self._limit / self._capacity <= NEAR[1]:
+            more = self._limit * CAREFUL_GROWTH
+        else:
+            more = max(1, self._limit * CAREFUL_GROWTH, self._limit * GROWTH * room)
+        self._set(self._limit + more, now)
 
     def _age(self) -> None:
         """Forget a refusal and a series of cuts that lie back far enough."""

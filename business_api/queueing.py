@@ -1,17 +1,23 @@
 """Who waits for the LLM, and who is next: classes by priority, and in each class the keys in turn, by tokens.
 
-Classes are strict, except that a share of the tokens goes to lower classes while they wait. Within a class a
-deficit round robin (Shreedhar and Varghese, 1995) deals out tokens to the keys, so that a key with a thousand
-requests waiting is served no more tokens than one with a single request. Knows no clock and no limit.
+Classes are strict, except that a share of the tokens goes to lower classes while they wait. Within a class
+tokens are dealt out to the keys evenly, as in a deficit round robin (Shreedhar and Varghese, 1995) whose
+quantum is what the next request lacks: a key with a thousand requests waiting is served no more tokens than
+one with a single request. What a key had no use for it may use later, within bounds: who asks little is not
+punished for asking twice at once. Knows no clock and no limit.
 """
 
 import itertools
-import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-QUANTUM = 500.0
-"""Tokens that a key may use in one turn."""
+SAVED = 8
+"""Requests like its own for which a key can save tokens while it has none waiting."""
+REMEMBERED = 4096
+"""Keys without a waiting request whose tokens are remembered."""
+HAIR = 1e-6
+"""Tokens by which sums of parts may be short of the whole."""
 LOWER_SHARE = 0.1
 """Share of the tokens that lower classes get while a higher one waits too."""
 
@@ -31,9 +37,9 @@ class Ticket:
 class _Lane:
     """What waits of one key, oldest first, and the tokens that it may still use."""
 
+    deficit: float
     tickets: dict[Ticket, None] = field(default_factory=dict)
     cost: float = 0.0
-    deficit: float = 0.0
 
     @property
     def head(self) -> Ticket:
@@ -54,15 +60,24 @@ class _Lane:
 
 
 class _Rank:
-    """One class: its lanes in the order of their turns, and the tokens that it owes to lower classes."""
+    """One class: its lanes in the order of their turns, and the tokens that it owes to lower classes.
+
+    `_dealt` are the tokens that every lane has got so far, `_left` what a key that left had more than that.
+    """
 
     def __init__(self) -> None:
         self.lanes: dict[str, _Lane] = {}
         self.cost = 0.0
         self.owes = 0.0
+        self._dealt = 0.0
+        self._left: OrderedDict[str, float] = OrderedDict()
 
     def push(self, ticket: Ticket) -> None:
-        self.lanes.setdefault(ticket.key, _Lane()).push(ticket)
+        lane = self.lanes.get(ticket.key)
+        if lane is None:
+            lane = self.lanes[ticket.key] = _Lane(self._deficit(ticket))
+            self._left.pop(ticket.key, None)
+        lane.push(ticket)
         self.cost += ticket.cost
 
     def drop(self, ticket: Ticket) -> bool:
@@ -73,17 +88,31 @@ class _Rank:
         if lane.tickets:
             self.cost -= ticket.cost
         else:
-            del self.lanes[ticket.key]
+            self._close(ticket.key, lane)
             self.cost = self.cost - ticket.cost if self.lanes else 0.0
         return True
 
+    def _close(self, key: str, lane: _Lane) -> None:
+        del self.lanes[key]
+        self._left[key] = lane.deficit - self._dealt
+        if len(self._left) > REMEMBERED:
+            self._left.popitem(last=False)
+
+    def _deficit(self, ticket: Ticket) -> float:
+        """Tokens that the ticket's key may use, beside those dealt from now on."""
+        lane = self.lanes.get(ticket.key)
+        if lane is not None:
+            return lane.deficit
+        saved = self._left.get(ticket.key, -self._dealt) + self._dealt
+        return min(saved, SAVED * ticket.cost)
+
     def turn(self) -> Ticket:
-        """Whose turn it is. Gives tokens to every lane if no lane has enough."""
-        turns = math.ceil(min(lane.lacks for lane in self.lanes.values()) / QUANTUM)
-        if turns > 0:
+        """Whose turn it is. Deals tokens to every lane if no lane has enough."""
+        if (lacking := min(lane.lacks for lane in self.lanes.values())) > 0:
+            self._dealt += lacking
             for lane in self.lanes.values():
-                lane.deficit += turns * QUANTUM
-        return next(lane.head for lane in self.lanes.values() if lane.lacks <= 0)
+                lane.deficit += lacking
+        return next(lane.head for lane in self.lanes.values() if lane.lacks <= HAIR)
 
     def take(self, ticket: Ticket) -> None:
         """Let it go: its key pays, and gives way when it cannot pay for its next one."""
@@ -103,8 +132,9 @@ class _Rank:
     def ahead_of(self, ticket: Ticket) -> float:
         """Tokens that are served before this one if it comes now."""
         own = self.waiting_of(ticket.key)
-        most = own + ticket.cost
-        return own + sum(min(lane.cost, most) for key, lane in self.lanes.items() if key != ticket.key)
+        dealt = max(0.0, own + ticket.cost - self._deficit(ticket))
+        others = (lane for key, lane in self.lanes.items() if key != ticket.key)
+        return own + sum(min(lane.cost, max(0.0, lane.deficit + dealt)) for lane in others)
 
 
 class Queue:

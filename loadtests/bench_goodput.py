@@ -83,7 +83,7 @@ class Ladder:
         body = body_of(OURS if way == OURS_WITHOUT else model_of(way), TOKENS)
         for times in ladder:
             yield f"{times:g}x, {way}"
-            load = offered(server.url, body, CAPACITY * times, self._seconds, patience=0.5)
+            load = offered(server.url, body, CAPACITY * times, self._seconds, patience=SLO.total_ms / 1000)
             before = server.cpu_seconds
             asked, why = checked(offer(load))
             spent = (server.cpu_seconds - before) / len(asked) * 1000

@@ -94,6 +94,7 @@ class Run:
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._number = itertools.count()
         self._busy = False
+        self._opens = -1.0
         self._of: dict[Ticket, Asked] = {}
 
     def play(self) -> "Run":
@@ -131,6 +132,10 @@ class Run:
                 self._at(now + self.retrieval, lambda later, one=one: self._send(one, later))  # type: ignore[misc]
             else:
                 one.shed, one.status, one.retry_after = now, refusal.status, refusal.retry_after
+        opens = self.gate.opens(now)
+        if opens is not None and not now < self._opens <= opens:
+            self._opens = opens
+            self._at(opens, lambda later: self._tell(self.gate.admit(later), later))
 
     def _send(self, one: Asked, now: float) -> None:
         one.sent = now

@@ -1,5 +1,6 @@
 """The gate: who is let in, who waits, who is sent away with what; nothing leaks."""
 
+import itertools
 import random
 from collections import Counter
 
@@ -9,6 +10,7 @@ from business_api.errors import Overloaded, RateLimited
 from business_api.gate import LONGEST, SHORTEST, Gate, Rules, Verdict
 from business_api.limiting import Bounds
 from business_api.queueing import Ticket
+from business_api.turnover import SPACING
 
 PATIENCE = 10.0
 
@@ -59,10 +61,34 @@ def test_who_would_wait_too_long_is_sent_away_before_waiting() -> None:
     found = warmed(hold=4.0)
     verdicts = [found.arrive(ticket(4.0), 4.0) for _ in range(20)]
     shed = [refusal for (verdict,) in filter(None, verdicts) if (refusal := verdict[1]) is not None]
-    # two places, 4 s each: who has more than four before it waits longer than 10 s
-    assert (found.running, found.waiting, len(shed)) == (2, 5, 13)
+    # two places, 4 s each: who has more than three before it would use up what is SURE of its 10 s
+    assert (found.running, found.waiting, len(shed)) == (2, 4, 14)
     assert all(isinstance(refusal, Overloaded) for refusal in shed)
-    assert found.shed() == {"hopeless": 13}
+    assert found.shed() == {"hopeless": 14}
+
+
+def test_places_that_become_free_at_once_are_given_away_one_after_the_other() -> None:
+    found = warmed(hold=4.0, places=16)
+    running = [ticket(4.0) for _ in range(16)]
+    for one in running:
+        found.arrive(one, 4.0)
+    for _ in range(16):
+        found.arrive(ticket(4.0), 4.0)
+    told = [verdict for one in running for verdict in found.leave(one, 8.0)]
+    starts = [8.0 for _ in told]
+    now = 8.0
+    while (opens := found.opens(now)) is not None and len(starts) < 16:
+        now = opens
+        starts += [now for _ in found.admit(now)]
+    assert starts.count(8.0) == 3
+    # 16 places of 4 s each: one becomes free in a quarter of a second, and nearly as much lies between starts
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts[3:])]
+    assert gaps == pytest.approx([SPACING * 4.0 / 16] * len(gaps))
+
+
+def test_starts_are_not_spread_while_there_are_places_for_all() -> None:
+    found = warmed(hold=4.0, places=16)
+    assert all(found.arrive(one, 4.0) == [(one, None)] for one in [ticket(4.0) for _ in range(16)])
 
 
 def test_who_has_waited_to_the_deadline_is_sent_away_then() -> None:
@@ -79,12 +105,12 @@ def test_who_has_waited_to_the_deadline_is_sent_away_then() -> None:
 
 def test_retry_after_is_how_long_the_queue_takes_and_never_the_same_for_all() -> None:
     found = warmed(hold=4.0)
-    for _ in range(7):
+    for _ in range(6):
         found.arrive(ticket(4.0), 4.0)
     waits = [refusal_of(found.arrive(ticket(4.0), 4.0)).retry_after or 0 for _ in range(50)]
-    # five wait: this one's is the sixth place of 4 s, two at a time
-    assert min(waits) >= 12
-    assert max(waits) <= 12 * 1.5
+    # four wait: this one's is the fifth place of 4 s, two at a time
+    assert min(waits) >= 10
+    assert max(waits) <= 10 * 1.5
     assert len({round(wait, 2) for wait in waits}) > 40
 
 

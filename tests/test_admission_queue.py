@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from business_api.queueing import LOWER_SHARE, Queue, Ticket
+from business_api.queueing import LOWER_SHARE, SAVED, Queue, Ticket
 
 
 def ticket(key: str, cost: float = 500.0, rank: int = 1) -> Ticket:
@@ -29,6 +29,30 @@ def test_a_key_with_one_request_is_next_however_many_another_has() -> None:
     served(queue, 5)
     queue.push(ticket("polite"))
     assert "polite" in {one.key for one in served(queue, 2)}
+
+
+def test_a_key_that_asked_little_may_ask_several_times_at_once() -> None:
+    queue = Queue(3)
+    queue.push(ticket("polite"))
+    served(queue, 1)
+    for _ in range(200):
+        queue.push(ticket("flood"))
+    served(queue, 100)
+    for _ in range(SAVED + 4):
+        queue.push(ticket("polite"))
+    keys = [one.key for one in served(queue, SAVED + 6)]
+    assert keys.count("polite") >= SAVED
+    # what is saved has a bound: from then on they take turns
+    assert keys[-4:].count("flood") == 2
+
+
+def test_a_key_saves_nothing_while_it_has_requests_waiting() -> None:
+    queue = Queue(3)
+    for key in ("a", "b"):
+        for _ in range(100):
+            queue.push(ticket(key))
+    counted = Counter(one.key for one in served(queue, 100))
+    assert counted["a"] == counted["b"]
 
 
 def test_keys_get_the_same_tokens_whatever_the_size_of_their_requests() -> None:
@@ -67,6 +91,19 @@ def test_what_is_ahead_of_a_newcomer_is_what_is_served_before_it() -> None:
     while (one := queue.pop()) is not late:
         before += one.cost
     assert abs(ahead - before) <= 500
+
+
+def test_what_is_ahead_of_a_key_that_saved_tokens_is_only_its_own() -> None:
+    queue = Queue(3)
+    queue.push(ticket("polite"))
+    served(queue, 1)
+    for _ in range(50):
+        queue.push(ticket("flood"))
+    served(queue, 20)
+    late = ticket("polite")
+    assert queue.ahead_of(late) == 0
+    queue.push(late)
+    assert queue.pop() is late
 
 
 def test_a_ticket_that_left_is_neither_served_nor_counted() -> None:
