@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import get_args
 
 from business_api.assistants import Assistant
@@ -43,10 +44,13 @@ class Admission:
         ticket = self._ticket(question, assistant, began)
         told = self.gate.arrive(ticket, began)
         if told == [(ticket, None)]:
-            return Place(0.0, lambda: self._leave(ticket))
+            return self._place(ticket, 0.0)
         if (refusal := await self._turn(ticket, told)) is not None:
             raise refusal
-        return Place((self._clock() - began) * 1000, lambda: self._leave(ticket))
+        return self._place(ticket, (self._clock() - began) * 1000)
+
+    def _place(self, ticket: Ticket, queue_ms: float) -> Place:
+        return Place(queue_ms, partial(self._leave, ticket), partial(self._answered, ticket))
 
     async def _turn(self, ticket: Ticket, told: list[Verdict]) -> ServiceError | None:
         """The verdict on the ticket, once it has come."""
@@ -105,6 +109,9 @@ class Admission:
     def _expire(self, ticket: Ticket) -> None:
         self._tell(self.gate.expire(ticket, self._clock()))
 
+    def _answered(self, ticket: Ticket, ms_per_token: float) -> None:
+        self.gate.answered(ticket, ms_per_token, self._clock())
+
     def _leave(self, ticket: Ticket) -> None:
         self._tell(self.gate.leave(ticket, self._clock()))
 
@@ -117,5 +124,6 @@ def rules_of(settings: LlmSettings) -> Rules:
         least=min(settings.min_in_flight, most),
         most=most,
         tolerated_ms=settings.tolerated_queue * 1000,
+        pace_ms=settings.tolerated_pace * 1000,
     )
     return Rules(bounds, settings.max_queued)

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 import msgspec
 
 from business_api.errors import Overloaded, RateLimited, ServiceError
-from business_api.limiting import Bounds, Limit, Sample
+from business_api.limiting import Bounds, Limit
+from business_api.prompt_cost import Sample
 from business_api.queueing import Queue, Ticket
+from business_api.token_pace import Answered
 from business_api.turnover import Spread, Turnover
 
 Verdict = tuple[Ticket, ServiceError | None]
@@ -125,6 +127,11 @@ class Gate:
             sample = Sample(now - ttft_ms / 1000, ttft_ms, prompt_tokens)
             self._limit.observe(sample, now, self.running, self._turnover.hold)
         return self.admit(now)
+
+    def answered(self, ticket: Ticket, ms_per_token: float, now: float) -> None:
+        """A running request has been answered whole, its tokens so far apart. It has still to leave."""
+        if (since := self._running.get(ticket)) is not None:
+            self._limit.answered(Answered(since, ms_per_token), now, self.running)
 
     def opens(self, now: float) -> float | None:
         """When `admit` is due because somebody waits beside a free place, None if nobody does."""

@@ -20,6 +20,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from business_api.prompt_cost import PromptCost, Sample
+from business_api.token_pace import Answered, TokenPace
+
 ROUND = 16
 """Samples of a round, at least; each round ends in one decision."""
 ROUND_SECONDS = 0.25
@@ -40,61 +43,20 @@ REFUSED_CUT = 0.9
 VAIN = 0.6, 0.25
 """A limit that fell to so much of itself must have brought the excess down as far, or nearly so. If not, the
 wait is not of our making: half as many requests never wait more than half as long in a queue."""
-MEMORY = 1000
-"""Samples that the regression remembers."""
-SPREAD = 50.0
-"""Tokens; prompts that differ less say little about what a token costs."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """Where a limit starts, where it stays between, and the tolerated wait in the server's queue (ms).
+    """Where a limit starts, where it stays between, what is tolerated.
 
-    TOLERATED is the bound where answers are short; half of what a first token takes by itself always is.
+    `tolerated_ms` is the wait in the server's queue. Where answers are short it is TOLERATED; half of what a
+    first token takes by itself always is tolerated. `pace_ms` is the time of each further token.
     """
 
     start: int
     least: int
     most: int
     tolerated_ms: float
-
-
-class Sample(NamedTuple):
-    """A first token: when the request was sent (seconds), how long it took, tokens of its prompt."""
-
-    sent: float
-    ttft_ms: float
-    prompt_tokens: int
-
-
-class PromptCost:
-    """Milliseconds that one more prompt token takes: regression of TTFT on length that forgets slowly.
-
-    Both are measured from their means of the moment: a queue that comes and goes is no cost of prompts.
-    """
-
-    def __init__(self) -> None:
-        self._seen = 0
-        self._tokens = self._ttft = self._variance = self._covariance = 0.0
-
-    @property
-    def typical_ms(self) -> float:
-        """The mean of the last ROUND or so."""
-        return self._ttft
-
-    @property
-    def per_token(self) -> float:
-        """ms, never negative."""
-        return max(0.0, self._covariance / (self._variance + SPREAD**2))
-
-    def learn(self, sample: Sample) -> None:
-        """Take one more sample into account."""
-        self._seen += 1
-        tokens, ttft = sample.prompt_tokens - self._tokens, sample.ttft_ms - self._ttft
-        moment, weight = 1 / min(self._seen, ROUND), 1 / min(self._seen, MEMORY)
-        self._tokens += moment * tokens
-        self._ttft += moment * ttft
-        self._variance = (1 - weight) * (self._variance + weight * tokens * tokens)
-        self._covariance = (1 - weight) * (self._covariance + weight * tokens * ttft)
+    pace_ms: float = math.inf
 
 
 class _Round(NamedTuple):
@@ -125,7 +87,7 @@ class _Trouble:
 
 
 class Limit:
-    """The adaptive limit. `observe` every first token, `refused` when a server has no room."""
+    """The adaptive limit. `observe` first tokens, `answered` whole answers, `refused` for want of room."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -138,6 +100,7 @@ class Limit:
         self._capacity = self._full = float("inf")
         self._remembered = 0
         self._trouble: _Trouble | None = None
+        self._pace = TokenPace(bounds.pace_ms)
 
     @property
     def places(self) -> int:
@@ -159,6 +122,12 @@ class Limit:
         enough = self._fresh >= ROUND or len(self._samples) >= 2 * ROUND
         if enough and now - self._since >= ROUND_SECONDS:
             self._decide(self._ended_round(), now, hold, fresh=self._fresh >= ROUND)
+
+    def answered(self, answered: Answered, now: float, in_flight: int) -> None:
+        """Learn from an answer that has ended whole."""
+        share = self._pace.observe(answered, now, in_flight)
+        if share is not None:
+            self._set(min(self._limit, in_flight) * share, now)
 
     def refused(self, now: float, in_flight: int) -> None:
         """A server had no room: less from now on, unless the last cut has yet to take effect.
@@ -189,7 +158,7 @@ class Limit:
         tolerated = max(queue, alone / 2)
         if excess - ended.error_ms > tolerated:
             self._congested(excess, self._in_flight_at(sent), hold, now, fresh=fresh)
-        elif fresh and ended.in_flight >= USED * self.places:
+        elif fresh and ended.in_flight >= USED * self.places and not self._pace.full:
             self._grow(1 - excess / tolerated, now)
         self._samples, self._since, self._peak, self._fresh = [], now, 0, 0
 
@@ -233,7 +202,7 @@ class Limit:
             self._set(trouble.limit, now)
             return
         trouble.excess_ms = max(trouble.excess_ms, excess_ms)
-        capacity = max(in_flight * (1 - excess_ms / 1000 / hold), self._limit * SHARPEST_CUT)
+        capacity = in_flight * max(1 - excess_ms / 1000 / hold, SHARPEST_CUT)
         if capacity < self._limit:
             self._capacity = capacity
             self._set(capacity, now)

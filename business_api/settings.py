@@ -47,6 +47,8 @@ class LlmSettings(PoolSettings):
     """The limit when the service starts; more wait in the queue."""
     tolerated_queue: float = Field(0.25, gt=0)
     """Longest wait in the LLM server's own queue, in seconds, before fewer are let through to it."""
+    tolerated_pace: float = Field(0.15, gt=0)
+    """Seconds that each further token of an answer may take, before fewer are let through at once."""
     max_queued: int = Field(256, ge=0)
     """Waiting requests; more are answered 503 or 429 with Retry-After."""
     queue_deadline: float = Field(10.0, gt=0)

@@ -16,10 +16,11 @@ import msgspec
 from business_api.gate import Gate, Rules, Verdict
 from business_api.limiting import Bounds
 from business_api.queueing import Ticket
+from business_api.token_pace import FEWEST
 from loadtests.simulated_batching import Batching, Generation, Preset, presets
 
 H100 = presets()["h100-8b"]
-RULES = Rules(Bounds(start=64, least=4, most=1024, tolerated_ms=250), most_waiting=256)
+RULES = Rules(Bounds(start=64, least=4, most=1024, tolerated_ms=250, pace_ms=150), most_waiting=256)
 """The gate as the settings have it when nothing is set."""
 FREE = Rules(Bounds(start=10**6, least=10**6, most=10**6, tolerated_ms=1e9), most_waiting=0)
 """No admission control: everything goes to the LLM server at once."""
@@ -168,6 +169,8 @@ class Run:
             self._tell(self.gate.observe((now - one.sent) * 1000, one.prompt, now), now)
         for one in map(self._inside.pop, lasts):
             one.done = now
+            if one.first is not None and one.answer >= FEWEST:
+                self.gate.answered(one.ticket, 1000 * (now - one.first) / (one.answer - 1), now)
             self._tell(self.gate.leave(one.ticket, now), now)
         self._step(now)
 

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from business_api.limiting import Bounds, Limit, PromptCost, Sample
+from business_api.limiting import Bounds, Limit
+from business_api.prompt_cost import PromptCost, Sample
 
 BOUNDS = Bounds(start=100, least=4, most=1000, tolerated_ms=250)
 HOLD = 5.0
