@@ -2,7 +2,8 @@
 
     python -m loadtests.simulated_carrying --streams 250 500 1000 --seconds 5
 
-Each stream is paced at 50 tokens a second. The callers only drain their sockets: the server is measured.
+Each stream is paced at 50 tokens a second, or as `--pace` says. The callers only drain their sockets: the
+server is measured.
 """
 
 import argparse
@@ -22,15 +23,15 @@ from loadtests.simulated_metrics import LATE_SHARE
 from loadtests.traffic import asked
 
 PRESET = "paced-50"
-STEP_SECONDS = 0.020
 WARM_SECONDS = 2.0
 
 
 class Carried(msgspec.Struct, frozen=True):
     """One rung. `late` is the share of late steps, `p99_ms` how late the steps were, `rate` the tokens a
-    second of each stream, `cores` the server's CPU time by wall time."""
+    second of each stream (`pace` is what it should be), `cores` the server's CPU time by wall time."""
 
     streams: int
+    pace: float
     late: float
     p99_ms: float
     rate: float
@@ -39,7 +40,7 @@ class Carried(msgspec.Struct, frozen=True):
     @property
     def held(self) -> bool:
         """Whether the 99th percentile of the lateness is below a tenth of the step."""
-        return self.p99_ms < LATE_SHARE * STEP_SECONDS * 1000
+        return self.p99_ms < LATE_SHARE * 1000 / self.pace
 
 
 def opened(server: Server, streams: int, tokens: int) -> list[socket.socket]:
@@ -76,11 +77,11 @@ def told(servers: list[Server], name: str) -> list[float]:
     return [float(re.findall(rf"^{name}{{.*?}} (\S+)$", page, re.MULTILINE)[0]) for page in pages]
 
 
-def measured(streams: int, seconds: float, interval: int, processes: int) -> Carried:
+def measured(streams: int, pace: float, seconds: float, interval: int, processes: int) -> Carried:
     """One rung of the ladder, on servers of its own. Raises TimeoutError when they are swamped."""
     names = ("simulated_steps_total", "simulated_late_steps_total", "vllm:generation_tokens_total")
-    changes = ("--set", "max_model_len=100000", f"stream_interval={interval}")
-    tokens = round(2 * (WARM_SECONDS + seconds) / STEP_SECONDS)
+    changes = ("--set", "max_model_len=100000", f"stream_interval={interval}", f"step_ms={1000 / pace}")
+    tokens = round(2 * (WARM_SECONDS + seconds) * pace)
     with replicas(processes, "--preset", PRESET, *changes) as servers, contextlib.ExitStack() as stack:
         sockets = [
             stack.enter_context(one)
@@ -93,7 +94,7 @@ def measured(streams: int, seconds: float, interval: int, processes: int) -> Car
         wall, used = time.monotonic() - began, _cpu(servers) - used
         steps, late, said = (sum(told(servers, name)) - old for name, old in zip(names, before, strict=True))
         p99 = max(told(servers, "simulated_step_lateness_seconds"))
-    return Carried(streams, late / steps, p99 * 1000, said / streams / wall, used / wall)
+    return Carried(streams, pace, late / steps, p99 * 1000, said / streams / wall, used / wall)
 
 
 def _cpu(servers: list[Server]) -> float:
@@ -105,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--streams", type=int, nargs="+", default=[100, 250, 500, 1000, 2000])
+    parser.add_argument("--pace", type=float, default=50.0, help="tokens a second of each stream")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--stream-interval", type=int, default=1, help="tokens to a frame")
     parser.add_argument("--replicas", type=int, default=1, help="processes that share the streams")
@@ -112,7 +114,7 @@ def main() -> None:
     print("streams  carried  lateness p99  late steps  tokens/s a stream  cores")
     for streams in given.streams:
         try:
-            one = measured(streams, given.seconds, given.stream_interval, given.replicas)
+            one = measured(streams, given.pace, given.seconds, given.stream_interval, given.replicas)
         except TimeoutError:
             print(f"{streams:7}       no  swamped", flush=True)
             continue
