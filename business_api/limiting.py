@@ -144,7 +144,7 @@ class Limit:
         tokens = statistics.fmean(one.prompt_tokens for one in self._samples)
         rests = [one.ttft_ms - per_token * one.prompt_tokens for one in self._samples]
         level = statistics.fmean(rests)
-        error = statistics.pstdev(rests, level) / math.sqrt(len(rests))
+        error = math.sqrt(sum((rest - level) ** 2 for rest in rests)) / len(rests)
         return _Round(self._since, self._peak, level + per_token * tokens, error, tokens)
 
     def _decide(self, ended: _Round, now: float, hold: float | None, *, fresh: bool) -> None:
