@@ -16,9 +16,8 @@ from business_api.limiting import Bounds
 from business_api.place import Place
 from business_api.queueing import Ticket
 from business_api.settings import LlmSettings
+from business_api.spending import Spending
 
-PASSAGE_TOKENS = 200
-"""What a passage is taken to cost before it is found."""
 PRIORITIES = get_args(Priority)
 
 
@@ -33,6 +32,7 @@ class Admission:
     ) -> None:
         self._settings = settings
         self._priorities = priorities
+        self._spending = Spending(settings.context_tokens, settings.bytes_per_token)
         self._clock = clock
         self._turns: dict[Ticket, asyncio.Future[ServiceError | None]] = {}
         self._opening: asyncio.TimerHandle | None = None
@@ -73,13 +73,10 @@ class Admission:
         self._tell(self.gate.observe(ttft_ms, prompt_tokens, self._clock()))
 
     def _ticket(self, question: Question, assistant: Assistant, now: float) -> Ticket:
-        said = sum(len(message.content or "") for message in question.messages)
-        found = assistant.passages * PASSAGE_TOKENS if assistant.collection else 0
-        tokens = said / self._settings.bytes_per_token + found + (question.max_tokens or assistant.max_tokens)
         return Ticket(
             key=question.key or ANONYMOUS,
             rank=self._rank(question),
-            cost=min(tokens, float(self._settings.context_tokens)),
+            cost=self._spending.estimate(question, assistant),
             arrived=now,
             deadline=min(now + self._settings.queue_deadline, caller_deadline()),
         )
