@@ -23,6 +23,7 @@ from business_api.exchange import (
     Judge,
     Prompt,
     Question,
+    Recall,
     Record,
     Reserve,
     Retrieve,
@@ -56,6 +57,7 @@ class Parts:
     record: Record
     similarity: Similarity | None = None
     reserve: Reserve | None = None
+    recall: Recall | None = None
 
 
 async def answer(question: Question, parts: Parts) -> Answer:
@@ -69,6 +71,8 @@ async def answer(question: Question, parts: Parts) -> Answer:
         parts.check(question)
         assistant = parts.assistants.get(question.assistant)
         exchange.versions["assistant"] = assistant.version
+        if assistant.cache_seconds and parts.recall and (said := await parts.recall(exchange, assistant)):
+            return Answer(exchange, said, record, began, None)
         if parts.reserve is not None:
             await parts.reserve(question, assistant)
         place = await parts.admit(question, assistant)

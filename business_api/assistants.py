@@ -53,6 +53,7 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     without_passages: Literal["abstain", "answer"] = "abstain"
     when_retrieval_fails: Literal["refuse", "answer"] = "refuse"
     when_llm_fails: Literal["refuse", "extract"] = "refuse"
+    cache_seconds: Annotated[int, msgspec.Meta(ge=0, le=604_800)] = 0
     suggestions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ class TandemFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What can be asked for beyond OpenAI's fields: the `tandem` object of a request."""
 
     explain: bool = False
+    cache: bool = True
     filter: Filter | None = None
     priority: Priority | None = None
 

@@ -77,6 +77,7 @@ class ChatbotApi:
             conversation=conversation,
             narrowing=asked.tandem.narrowing,
             explain=asked.tandem.explain,
+            cache=asked.tandem.cache,
         )
         async with CallerListens(request.receive):
             started = await answer(question, self.parts)

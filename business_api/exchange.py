@@ -66,6 +66,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asks: the conversation so far, whose last message is the question.
 
     `sampling` holds OpenAI's sampling fields as they go to the LLM (`temperature`, `stop`, `tools` ...).
+    Without `cache` it is answered anew, whatever is kept.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     priority: Priority | None = None
     narrowing: Narrowing | None = None
     explain: bool = False
+    cache: bool = True
 
     @property
     def text(self) -> str:
@@ -120,6 +122,13 @@ class Judgement(msgspec.Struct, frozen=True):
     def answerable(self) -> bool:
         """Whether the passages are taken to answer the question."""
         return self.probability >= self.threshold
+
+
+class Earlier(msgspec.Struct, frozen=True):
+    """The exchange in which an answer was first given, and seconds since then."""
+
+    exchange: str
+    age_s: float
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,6 +222,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     finish_reason: str | None = None
     usage: Usage | None = None
     attempts: tuple[Attempt, ...] = ()
+    cached: Earlier | None = None
     error: dict[str, str | None] | None = None
 
     @property
@@ -224,6 +234,9 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Note what the answer had to do without, each once."""
         self.degraded.extend(name for name in names if name not in self.degraded)
 
+
+Recall = Callable[[Exchange, Assistant], Awaitable[Generation | None]]
+"""(exchange, assistant) -> an answer that was given before, the exchange then told what it rests on."""
 
 Record = Callable[[Exchange], None]
 """Keeps an exchange for good: synchronous, waits for nothing, never raises. The exchange has ended."""

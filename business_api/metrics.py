@@ -49,7 +49,7 @@ class Metrics:
                 degraded(str(degradation)).inc()
             for stage, ms in exchange.timings_ms.items():
                 stages(stage).observe(ms / 1000)
-            if exchange.usage:
+            if exchange.usage and exchange.cached is None:
                 tokens("prompt").inc(exchange.usage.prompt_tokens)
                 tokens("completion").inc(exchange.usage.completion_tokens)
 

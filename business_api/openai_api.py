@@ -81,6 +81,7 @@ class OpenAiApi:
             max_tokens=asked.max_completion_tokens or asked.max_tokens,
             narrowing=asked.tandem.narrowing,
             explain=asked.tandem.explain,
+            cache=asked.tandem.cache,
         )
         async with CallerListens(request.receive):
             started = await answer(question, self.parts)

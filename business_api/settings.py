@@ -179,6 +179,8 @@ class Settings(BaseSettings):
     """How scores become probabilities for assistants that abstain; None takes the one that came along."""
     tenant: str = "default"
     """Tenant of callers without a key, and of `ingest`."""
+    answer_cache_bytes: int = Field(64 * 1024 * 1024, ge=0)
+    """Most memory that kept answers take, in each process; which are kept is said by the assistant."""
     llm: LlmSettings = LlmSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     rerank: RerankSettings = RerankSettings()

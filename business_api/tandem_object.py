@@ -13,8 +13,9 @@ Ranks = Mapping[str, int]
 def tandem_object(exchange: Exchange) -> dict[str, Any]:
     """What an answer rests on.
 
-    `answerable` is there when the passages were judged, `support_rate` when sentences were,
-    `passages` in an abstention (the nearest ones), `explain` when the question asked for it.
+    `cached` is there when the answer was given before, `answerable` when the passages were judged,
+    `support_rate` when sentences were, `passages` in an abstention (the nearest ones), `explain` when the
+    question asked for it.
     """
     told: dict[str, Any] = {
         "exchange": exchange.id,
@@ -27,6 +28,8 @@ def tandem_object(exchange: Exchange) -> dict[str, Any]:
     }
     if exchange.attempts:
         told["attempts"] = [_attempt(attempt) for attempt in exchange.attempts]
+    if exchange.cached is not None:
+        told["cached"] = exchange.cached
     if exchange.judgement is not None:
         told["answerable"] = round(exchange.judgement.probability, 3)
     if exchange.support_rate is not None:

@@ -53,7 +53,8 @@ class Answer:
         self._citing = citing
         self._said: list[str] = []
         self._recorded = False
-        exchange.timings_ms["ttft"] = generation.ttft_ms
+        if exchange.cached is None:
+            exchange.timings_ms["ttft"] = generation.ttft_ms
 
     async def __aenter__(self) -> "Answer":
         return self

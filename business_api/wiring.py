@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from business_api.abstaining import CalibratedJudge, Calibration, shipped_calibration
 from business_api.admission import Admission
+from business_api.answer_cache import AnswerCache
 from business_api.answering import Parts
 from business_api.assistants import Assistants
 from business_api.embedding import CachedEmbedder, Embedder, open_embedder
@@ -62,7 +63,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         opened.push_async_callback(guard.aclose)
         metrics = watching(admission, sink, guard)
         _watch_replicas(metrics, upstream)
-        chosen = settings.embedding
+        chosen, prompting = settings.embedding, _prompting(settings, assistants)
         parts = Parts(
             assistants=assistants,
             check=guard.check,
@@ -70,13 +71,15 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             rewrite=_rewriting(settings, upstream, stores).rewrite,
             retrieve=(await _retriever(settings, assistants, stores, embedder, opened)).retrieve,
             judge=_judge(settings, assistants, embedder.name),
-            fill=_prompting(settings, assistants).fill,
+            fill=prompting.fill,
             generate=upstream.generate,
             extract=extract,
             record=metrics.counted(guard.settling(sink.record), frozenset(a.name for a in assistants)),
             similarity=similarity_of(embedder, chosen.deadline) if chosen.support else None,
             reserve=guard.reserve,
         )
+        cache = _answer_cache(settings, assistants, prompting, stores, upstream)
+        parts = remembering(parts, cache, metrics)
         default = stores.get(assistants.get(assistants.default).collection or "")
         problems = {"llm": upstream.problem, "documents": _documents(default, settings.tenant)}
         yield Wired(parts, guard, sink, metrics, problems, embedder.embed, embedder.name, upstream.pool.out)
@@ -162,6 +165,33 @@ def watching(admission: Admission, sink: Sink, guard: Guard) -> Metrics:
         "tandem_limits_uncounted", "Spending that Redis did not count", "by", guard.uncounted
     )
     return metrics
+
+
+def _answer_cache(
+    settings: Settings,
+    assistants: Assistants,
+    prompting: Prompting,
+    stores: Mapping[str, VectorStore],
+    upstream: Upstream,
+) -> AnswerCache:
+    return AnswerCache(
+        settings.answer_cache_bytes,
+        assistants=assistants,
+        templates={name: template.version for name, template in prompting.templates.items()},
+        stores=stores,
+        served=upstream.pool.models,
+    )
+
+
+def remembering(parts: Parts, cache: AnswerCache, metrics: Metrics) -> Parts:
+    """The parts with kept answers, counted; the same ones where no assistant wants it."""
+    if not any(assistant.cache_seconds for assistant in parts.assistants):
+        return parts
+    metrics.watch("tandem_answer_cache_bytes", "Memory of kept answers", lambda: cache.bytes)
+    metrics.watch_counts(
+        "tandem_answer_cache", "Questions that may have a kept answer", "found", lambda: cache.counts
+    )
+    return replace(parts, recall=cache.recall, record=cache.keeping(parts.record))
 
 
 def _watch_replicas(metrics: Metrics, upstream: Upstream) -> None:

@@ -96,6 +96,10 @@ class Pool:
         ready = [replica for replica in inside if not replica.busy]
         return self._choose(ready or inside, asked) if inside else None
 
+    def models(self) -> frozenset[str]:
+        """Served names that the replicas are asked for, as far as they are known."""
+        return frozenset(replica.model for replica in self.replicas if replica.model is not None)
+
     def out(self) -> Mapping[str, str]:
         """Replicas that get nothing now, and why."""
         return {replica.name: replica.out for replica in self.replicas if replica.out is not None}

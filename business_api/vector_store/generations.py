@@ -15,7 +15,7 @@ from business_api.vector_store.collection import Above, Collection, Is, Missing
 from business_api.vector_store.following import Lender, borrowed, glanced
 from business_api.vector_store.points import KEPT, question_words, stored_point, visible
 from business_api.vector_store.protocol import EVERYTHING, Hits, Keyword, Point, StoredDocument, Wording
-from business_api.vector_store.record import read_record
+from business_api.vector_store.record import index_name, read_record
 from business_api.vector_store.searching import Asked, Searcher
 from business_api.vector_store.writing import Readers, Writer
 
@@ -63,6 +63,11 @@ class Generations:
                     return await self._searcher.search(points, tenant, asked)
         async with self._reading() as points:
             return await self._searcher.search(points, tenant, asked)
+
+    async def index(self, tenant: str) -> str:
+        """What readers see now, by name."""
+        async with self._reading() as points:
+            return index_name(points, await read_record(points, tenant))
 
     async def documents(self, tenant: str) -> dict[str, StoredDocument]:
         """All documents by id, as readers see them; none while there is no collection."""

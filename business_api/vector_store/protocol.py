@@ -80,6 +80,9 @@ class VectorStore(Protocol):
         scores are ordered by chunk id.
         """
 
+    async def index(self, tenant: str) -> str:
+        """What `Hits.index` of a search would be now."""
+
     async def documents(self, tenant: str) -> dict[str, StoredDocument]:
         """All documents by id, as readers see them."""
 

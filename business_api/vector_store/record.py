@@ -23,6 +23,11 @@ class Record(msgspec.Struct, frozen=True):
     settled: bool = False
 
 
+def index_name(points: Collection, record: Record) -> str:
+    """The physical collection and the generation of this record: `kb__v1_model@12`."""
+    return f"{points.name}@{record.generation}"
+
+
 def record_id(tenant: str) -> str:
     """Id of the point that holds the record."""
     return str(uuid.uuid5(NAMESPACE, json.dumps(["record", tenant])))

@@ -17,7 +17,7 @@ from business_api.vector_store.points import (
     visible_chunks,
 )
 from business_api.vector_store.protocol import Hits
-from business_api.vector_store.record import Record, read_record
+from business_api.vector_store.record import Record, index_name, read_record
 
 SPARE = 8
 """Hits fetched beyond the limit, so that the order of equal scores is ours at the edge, too."""
@@ -47,7 +47,7 @@ class Searcher:
     async def search(self, points: Collection, tenant: str, asked: Asked) -> Hits:
         """What is found in the generation that the record names now."""
         record = await read_record(points, tenant)
-        index = f"{points.name}@{record.generation}"
+        index = index_name(points, record)
         if not record.generation or not (asked.dense or asked.words):
             return Hits((), (), index)
         lists, chunks = await self._found(points, tenant, record, asked)
