@@ -61,6 +61,24 @@ async def test_the_index_names_collection_model_and_generation(store: Generation
     assert hits.index.endswith(f"kb__v1_letters@{generation}")
 
 
+async def test_the_index_is_named_without_a_search_as_a_search_names_it(store: Generations) -> None:
+    async def of_a_search() -> str:
+        return (await store.search("acme", [Wording("one")], candidates=5)).index
+
+    seen = [await store.index("acme")]
+    assert seen[0] == await of_a_search()
+    for _ in range(2):
+        await ingest(store, {"a.md": "one"})
+        seen.append(await store.index("acme"))
+        assert seen[-1] == await of_a_search()
+    generation = await store.begin("acme")
+    await store.stage("acme", generation, await points([chunk("b.md", "two")]))
+    assert await store.index("acme") == seen[-1]
+    await ingest(store, {"a.md": "one"}, tenant="evil")
+    assert await store.index("acme") == seen[-1]
+    assert len(set(seen)) == 3
+
+
 @pytest.mark.parametrize("fusion", ["rrf", "dbsf"])
 async def test_weights_decide_which_search_counts_more(store: Generations, fusion: str) -> None:
     texts = {"letters.md": "tac tac tac", "words.md": "the cat zzzz zzzz zzzz zzzz zzzz"}

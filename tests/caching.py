@@ -1,0 +1,127 @@
+"""The story with kept answers: a scripted LLM, a clock, and an index that is fixed or real."""
+
+from typing import Any
+
+from business_api.admission import Admission
+from business_api.answer_cache import AnswerCache, Indexed
+from business_api.answering import Answer, Parts, answer
+from business_api.assistants import Assistant, Assistants
+from business_api.exchange import Exchange, Message, Question
+from business_api.extracting import extract
+from business_api.ids import new_id
+from business_api.metrics import Metrics
+from business_api.prompting import Prompting, Template
+from business_api.retrieval import Retriever
+from business_api.rewriting import rewrite
+from business_api.settings import ROOT, LlmSettings
+from business_api.transport import InProcess
+from business_api.upstream import Upstream
+from business_api.vector_store import Generations
+from business_api.wiring import remembering
+from tests.clocks import Clock
+from tests.fakes import FakeLlm, FixedJudge, FixedShelf, LetterEmbedder, Notebook, passage
+
+SECONDS = 60
+TEMPLATE = "answer_with_markers/v1"
+PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
+
+
+class ShelfIndex:
+    """Says which index a shelf stands for; raises `error` if there is one."""
+
+    def __init__(self, shelf: FixedShelf) -> None:
+        self.shelf = shelf
+        self.error: Exception | None = None
+        self.asked: list[str] = []
+
+    async def index(self, tenant: str) -> str:
+        """The shelf's index, the same for all tenants."""
+        self.asked.append(tenant)
+        if self.error is not None:
+            raise self.error
+        return self.shelf.index
+
+
+def question(text: str = "Which port?", **fields: Any) -> Question:
+    """A question of the tenant `t` to the assistant `tandem`, unless `fields` say otherwise."""
+    asked = {"id": new_id(), "tenant": "t", "assistant": "tandem", **fields}
+    return Question(**{"messages": (Message(role="user", content=text),), **asked})
+
+
+async def read(started: Answer) -> str:
+    """The whole answer."""
+    async with started:
+        return "".join([delta.text async for delta in started])
+
+
+class CachedStory:
+    """Assistants `tandem` and `other`, with documents, and `plain` keep answers; `never` does not.
+
+    `asked()` counts what the LLM was asked; `exchanges` are those that were recorded.
+    """
+
+    def __init__(
+        self,
+        llm: FakeLlm | None = None,
+        *,
+        shelf: FixedShelf | None = None,
+        store: Generations | None = None,
+        limit: int = 10**6,
+        judge: FixedJudge | None = None,
+        settings: LlmSettings = LlmSettings(),  # noqa: B008 - frozen
+        **assistant: Any,
+    ) -> None:
+        self.llm = llm or FakeLlm("It listens on port 8001 [1].")
+        self.clock, self.shelf, self.notebook = Clock(), shelf or FixedShelf((PORTS,)), Notebook()
+        self.store, self.judge, self.metrics = ShelfIndex(self.shelf), judge or FixedJudge(), Metrics()
+        self.upstream = Upstream(InProcess(self.llm), settings)
+        self.admission = Admission(settings, {})
+        searched = {"kb": store} if store else None
+        retrieve = Retriever(searched, LetterEmbedder(), 9.0, 9.0).retrieve if searched else None
+        fields = {"collection": "kb", "template": TEMPLATE, "cache_seconds": SECONDS, **assistant}
+        self.assistants = Assistants(
+            [
+                Assistant(name="tandem", **fields),
+                Assistant(name="other", **fields),
+                Assistant(name="plain", cache_seconds=SECONDS),
+                Assistant(name="never"),
+            ]
+        )
+        stores: dict[str, Indexed] = {"kb": store or self.store}
+        template = Template.load(ROOT / "prompts", TEMPLATE)
+        self.cache = AnswerCache(
+            limit,
+            assistants=self.assistants,
+            templates={TEMPLATE: template.version},
+            stores=stores,
+            served=self.upstream.pool.models,
+            clock=self.clock,
+        )
+        parts = Parts(
+            assistants=self.assistants,
+            check=lambda question: None,
+            admit=self.admission.admit,
+            rewrite=rewrite,
+            retrieve=retrieve or self.shelf.retrieve,
+            judge=self.judge.judge,
+            fill=Prompting({TEMPLATE: template}, 2048, 3.0).fill,
+            generate=self.upstream.generate,
+            extract=extract,
+            record=self.metrics.counted(self.notebook.record, frozenset({"tandem", "plain"})),
+        )
+        self.parts = remembering(parts, self.cache, self.metrics)
+
+    async def ask(self, asked: Question | None = None, **fields: Any) -> Exchange:
+        """The exchange of a question that was answered to its end."""
+        text = await read(await answer(asked or question(**fields), self.parts))
+        assert self.exchanges[-1].answer == text
+        return self.exchanges[-1]
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """All that were recorded."""
+        return self.notebook.exchanges
+
+    def asked(self) -> int:
+        """How often the LLM was asked."""
+        return len(self.llm.requests)
