@@ -8,6 +8,7 @@ invalidated. Kept in the memory of this process, as the JSON of its exchange.
 import asyncio
 import datetime
 import hashlib
+import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -25,7 +26,9 @@ LOOK_SECONDS = 0.25
 ENTRY_BYTES = 400
 """What an answer takes beside its JSON: its key, its place in the order of use, objects."""
 DELTA_CHARS = 80
-"""Length of the deltas of an answer that is given again."""
+"""Least length of the deltas of an answer that is given again ..."""
+MOST_DELTAS = 16
+"""... and how many they are at most."""
 OF_THE_ASKER = {"id": "", "key": None, "priority": None, "conversation": None, "cache": True}
 """Fields of a question that do not change its answer. All others, and those to come, are in the key."""
 OF_THE_ASKING = frozenset(
@@ -74,8 +77,9 @@ class Recalled(Spoken):
         self.usage = past.usage
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
-        for start in range(0, len(self._text), DELTA_CHARS):
-            yield Delta(self._text[start : start + DELTA_CHARS])
+        size = max(DELTA_CHARS, math.ceil(len(self._text) / MOST_DELTAS))
+        for start in range(0, len(self._text), size):
+            yield Delta(self._text[start : start + size])
 
 
 class AnswerCache:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from business_api.admission import Admission
+from business_api.answer_cache import AnswerCache
 from business_api.answering import Parts
 from business_api.app import create_app
 from business_api.assistants import Assistant, Assistants
@@ -20,11 +21,13 @@ from business_api.settings import ROOT, GuardSettings, LlmSettings, Settings
 from business_api.sink import Sink
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
-from business_api.wiring import Wired, watching
+from business_api.wiring import Wired, remembering, watching
+from tests.caching import ShelfIndex
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf, LetterEmbedder, passage, serving
 
 PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
 TEMPLATE = "answer_with_markers/v1"
+RELEASED = Template.load(ROOT / "prompts", TEMPLATE)
 ASSISTANTS = Assistants(
     [
         Assistant(name="tandem", collection="kb", template=TEMPLATE, suggestions=("Which port?",)),
@@ -53,6 +56,17 @@ class Stack:
         return [exchange for exchange in reversed(found) if exchange is not None]
 
 
+def answer_cache(assistants: Assistants, shelf: FixedShelf, upstream: Upstream) -> AnswerCache:
+    """Answers that were made from what the shelf holds."""
+    return AnswerCache(
+        10**6,
+        assistants=assistants,
+        templates={TEMPLATE: RELEASED.version},
+        stores={"kb": ShelfIndex(shelf)},
+        served=upstream.pool.models,
+    )
+
+
 @contextmanager
 def running_stack(
     var: Path,
@@ -60,6 +74,8 @@ def running_stack(
     shelf: FixedShelf | None = None,
     llm_settings: LlmSettings | None = None,
     judge: FixedJudge | None = None,
+    *,
+    assistants: Assistants = ASSISTANTS,
     **guard_fields: Any,
 ) -> Iterator[Stack]:
     """Serve it; everything is closed at the end. `guard_fields` are GuardSettings'."""
@@ -71,18 +87,19 @@ def running_stack(
     upstream = Upstream(InProcess(llm), llm_settings, admission.observe)
     metrics = watching(admission, sink, guard)
     parts = Parts(
-        assistants=ASSISTANTS,
+        assistants=assistants,
         check=guard.check,
         admit=admission.admit,
         rewrite=rewrite,
         retrieve=shelf.retrieve,
         judge=(judge or FixedJudge()).judge,
-        fill=Prompting({TEMPLATE: Template.load(ROOT / "prompts", TEMPLATE)}, 2048, 3.0).fill,
+        fill=Prompting({TEMPLATE: RELEASED}, 2048, 3.0).fill,
         generate=upstream.generate,
         extract=extract,
-        record=metrics.counted(guard.settling(sink.record), frozenset(a.name for a in ASSISTANTS)),
+        record=metrics.counted(guard.settling(sink.record), frozenset(a.name for a in assistants)),
         reserve=guard.reserve,
     )
+    parts = remembering(parts, answer_cache(assistants, shelf, upstream), metrics)
     wires = Wired(parts, guard, sink, metrics, {"llm": upstream.problem}, LetterEmbedder().embed, "letters")
     try:
         with serving(create_app(wires, settings)) as url:

@@ -1,4 +1,4 @@
-"""Kept answers over real indexes: whatever changes the documents that a tenant sees, no answer of before is given."""
+"""Kept answers over real indexes: once the documents of a tenant change, no earlier answer is given."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
