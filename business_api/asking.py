@@ -66,6 +66,8 @@ def shown(answered: dict[str, Any]) -> Iterator[Text | Table]:
         yield _quiet(f"[{citation['marker']}]{doubt} {citation['document']}: “{_line(citation['quote'])}”")
     for near in tandem.get("passages", ()):
         yield _quiet(f"nearest: {' > '.join((near['document'], *near['heading']))}")
+    if "cached" in tandem:
+        yield _quiet(f"given before: {tandem['cached']['age_s']:.0f} s ago")
     if "answerable" in tandem:
         yield _quiet(f"answerable: {tandem['answerable']:.0%}")
     if tandem["degraded"]:

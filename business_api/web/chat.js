@@ -18,19 +18,19 @@ let running = null; // the AbortController of the answer that is being written
 const assistant = () => assistants.find(({ id }) => id === chat.assistant) ?? assistants[0] ?? null;
 const welcome = () => showWelcome(chat.turns.length === 0, assistant(), begin);
 
-function begin(question, opened = false) {
+function begin(question, how = {}) {
   if (running) return;
-  const turn = newTurn(question, opened);
+  const turn = newTurn(question, how);
   chat.turns.push(turn);
   run(turn, addView(turn));
 }
 
 function addView(turn) {
   const view = turnView(turn, {
-    retry: () => again(turn, view),
+    retry: () => again(turn, view, { anew: true }),
     explain: () => {
       wantExplain(true);
-      again(turn, view, true);
+      again(turn, view, { opened: true });
     },
     edit: () => {
       remove(turn, view);
@@ -46,10 +46,10 @@ function addView(turn) {
   return view;
 }
 
-function again(turn, view, opened = false) {
+function again(turn, view, how) {
   if (running) return;
   remove(turn, view);
-  begin(turn.question, opened);
+  begin(turn.question, how);
 }
 
 function remove(turn, view) {
@@ -77,7 +77,7 @@ async function run(turn, view) {
       message: turn.question,
       conversation: chat.conversation ?? undefined,
       assistant: assistant()?.id,
-      tandem: explainWanted() ? { explain: true } : undefined,
+      tandem: wanted(turn),
     };
     for await (const event of ask(question, mine.signal)) {
       if (running !== mine) return; // another chat has begun
@@ -89,6 +89,11 @@ async function run(turn, view) {
   } finally {
     if (running === mine) end(view);
   }
+}
+
+function wanted({ anew }) {
+  const explain = explainWanted();
+  return explain || anew ? { ...(explain && { explain }), ...(anew && { cache: false }) } : undefined;
 }
 
 function note(turn, { event, ...fields }) {

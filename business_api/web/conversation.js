@@ -15,10 +15,14 @@ export function kept() {
   return { ...WANTED, ...found, turns: turns.map(settled) };
 }
 
-/** A new turn that waits for its answer; `opened`: its explanation is to be seen at once. */
-export const newTurn = (question, opened = false) => ({
+/**
+ * A new turn that waits for its answer; `opened`: its explanation is to be seen at once, `anew`: no answer that
+ * was given before will do.
+ */
+export const newTurn = (question, { opened = false, anew = false } = {}) => ({
   question,
   opened,
+  anew,
   state: "asking",
   answer: "",
   passages: [],

@@ -7,7 +7,7 @@ import { showMarkdown } from "./markdown.js";
 import { markerNodes, markSupport } from "./markers.js";
 import { quotedText } from "./quotes.js";
 import { waterfall } from "./waterfall.js";
-import { counted, failureOf, outcomeOf, percent, sentence, setterOf } from "./words.js";
+import { ago, counted, failureOf, outcomeOf, percent, sentence, setterOf } from "./words.js";
 
 const HEADLINE = 160;
 
@@ -63,7 +63,7 @@ const flat = (passages) =>
   passages.map(({ chunk, score }, index) => ({ ...chunk, score, marker: index + 1 }));
 
 function head(exchange) {
-  const { id, at, outcome, question } = exchange;
+  const { id, at, outcome, question, cached } = exchange;
   const when = new Date(at * 1000);
   return el(
     "header",
@@ -75,6 +75,7 @@ function head(exchange) {
       el("span", { class: `badge ${outcome}` }, outcomeOf(outcome)),
       el("time", { datetime: when.toISOString() }, when.toLocaleString()),
       el("span", {}, question?.assistant ?? ""),
+      cached ? givenBefore(cached) : null,
       el(
         "span",
         { class: "id" },
@@ -89,6 +90,11 @@ function head(exchange) {
       ),
     ),
   );
+}
+
+function givenBefore({ exchange, age_s: age }) {
+  const first = el("a", { href: `/exchanges/${encodeURIComponent(exchange)}` }, ago(age));
+  return el("span", {}, "given before, ", first);
 }
 
 const lastQuestion = (question) =>

@@ -4,7 +4,7 @@ import { documentsCited } from "./conversation.js";
 import { copyButton, el, icon, iconButton } from "./dom.js";
 import { thumbs } from "./feedback.js";
 import { toFirstWords, waterfall } from "./waterfall.js";
-import { counted, duration, outcomeOf, percent } from "./words.js";
+import { ago, counted, duration, outcomeOf, percent } from "./words.js";
 
 /**
  * `turn` has ended. `open(number, citation)` shows a passage, `retry` asks again, `explain` asks again for an
@@ -72,9 +72,10 @@ function sources({ tandem, passages, state }, open) {
   );
 }
 
-function timing({ timings_ms: timings = {} }) {
+function timing({ timings_ms: timings = {}, cached }) {
   const first = toFirstWords(timings);
   const parts = [
+    cached ? "given before" : null,
     first === null ? null : `first words ${duration(first)}`,
     Number.isFinite(timings.total) ? `total ${duration(timings.total)}` : null,
   ];
@@ -119,6 +120,7 @@ function detailsOf({ tandem, exchange, usage }) {
     ? [["outcome", outcomeOf(tandem.outcome)], ...Object.entries(tandem.versions ?? {})]
     : [];
   if (Number.isFinite(tandem?.answerable)) facts.push(["answerable", percent(tandem.answerable)]);
+  if (tandem?.cached) facts.push(["first given", `${ago(tandem.cached.age_s)}, in ${tandem.cached.exchange}`]);
   if (usage) facts.push(["tokens", `${usage.prompt_tokens} read, ${usage.completion_tokens} written`]);
   const rows = facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value))));
   if (exchange) {

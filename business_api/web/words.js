@@ -27,6 +27,7 @@ const OUTCOMES = {
 };
 
 const STAGES = {
+  cache: "Look for a kept answer",
   condense: "Rewrite question",
   reword: "Find other words",
   narrow: "Choose documents",
@@ -90,6 +91,10 @@ export function duration(ms) {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
 }
+
+/** Seconds as a person reads them: `40 s ago`, `12 min ago`. */
+export const ago = (seconds) =>
+  seconds < 100 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`;
 
 /** A probability as a person reads it: `12 %`, and never a certainty. */
 export function percent(probability) {

@@ -103,6 +103,7 @@ class Script:
     outcome: str = "answered"
     answerable: float | None = None
     explain: dict[str, Any] | None = None
+    cached: dict[str, Any] | None = None
     finish_reason: str = "stop"
     held: bool = False
     breaks: bool = False
@@ -127,6 +128,7 @@ def answer_event(
     """The `answer` event; `explained`: the question asked for an explanation."""
     judged = {} if script.answerable is None else {"answerable": script.answerable}
     chosen = {"explain": script.explain} if explained else {}
+    before = {"cached": script.cached} if script.cached else {}
     return {
         "answer": "".join(script.deltas),
         "conversation": conversation,
@@ -142,6 +144,7 @@ def answer_event(
             "timings_ms": TIMINGS,
             **judged,
             **chosen,
+            **before,
         },
     }
 
@@ -182,6 +185,7 @@ def exchange_record(
         "usage": USAGE,
         "finish_reason": script.finish_reason,
         "error": None,
+        "cached": script.cached,
     }
 
 
