@@ -59,6 +59,7 @@ class _Told(msgspec.Struct, frozen=True):
 
 class _Kept(msgspec.Struct, frozen=True, gc=False):
     at: float
+    until: float
     record: bytes
 
     @property
@@ -85,6 +86,8 @@ class Recalled(Spoken):
 class AnswerCache:
     """Answers of the assistants that want it, at most `limit` bytes; those used longest ago go first.
 
+    One that is too old is never given again; it leaves the memory once it is the one used longest ago.
+
     `templates` has the version of each template, `stores` the store of each collection; `served` says which
     models the LLM tier serves now, as far as it is known.
     """
@@ -100,7 +103,7 @@ class AnswerCache:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit = limit
-        self._wanted = frozenset(assistant.name for assistant in assistants if assistant.cache_seconds)
+        self._seconds = {one.name: one.cache_seconds for one in assistants if one.cache_seconds}
         self._templates, self._stores, self._served, self._clock = templates, stores, served, clock
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._told: _Told | None = None
@@ -130,8 +133,9 @@ class AnswerCache:
                 return
             versions = exchange.versions
             self._told = _Told(versions["model"], versions.get("fingerprint"), self._served())
-            if exchange.question.assistant in self._wanted and _may_be_repeated(exchange):
-                self._keep(exchange)
+            seconds = self._seconds.get(exchange.question.assistant)
+            if seconds is not None and _may_be_repeated(exchange):
+                self._keep(exchange, seconds)
 
         return record_and_keep
 
@@ -144,12 +148,12 @@ class AnswerCache:
         kept = self._kept.get(key)
         if kept is None:
             return None
-        age = self._clock() - kept.at
-        if age >= assistant.cache_seconds:
+        now = self._clock()
+        if now >= kept.until:
             self._drop(key)
             return None
         self._kept.move_to_end(key)
-        return age, _decode(kept.record)
+        return now - kept.at, _decode(kept.record)
 
     async def _versions(self, tenant: str, assistant: Assistant) -> dict[str, str] | None:
         """The versions that an answer would be made by now; None while they are not known."""
@@ -168,9 +172,10 @@ class AnswerCache:
                 return None
         return versions
 
-    def _keep(self, exchange: Exchange) -> None:
+    def _keep(self, exchange: Exchange, seconds: float) -> None:
+        now = self._clock()
         try:
-            key, kept = key_of(exchange, exchange.versions), _Kept(self._clock(), _encode(exchange))
+            key, kept = key_of(exchange, exchange.versions), _Kept(now, now + seconds, _encode(exchange))
         except ValueError:  # half a surrogate pair, as an LLM may say it, cannot be written down
             return
         self._drop(key)
@@ -178,7 +183,7 @@ class AnswerCache:
             return
         self._kept[key] = kept
         self.bytes += kept.size
-        while self.bytes > self._limit:
+        while self.bytes > self._limit or self._kept[next(iter(self._kept))].until <= now:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, key: bytes) -> None:

@@ -14,7 +14,7 @@ from business_api.answering import answer
 from business_api.errors import Overloaded, ServiceError
 from business_api.exchange import Degradation, Exchange, Message, Outcome
 from business_api.settings import LlmSettings
-from tests.caching import PORTS, CachedStory, question
+from tests.caching import PORTS, SECONDS, CachedStory, question
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf
 
 ONE_PLACE = LlmSettings(max_in_flight=1, min_in_flight=1, start_in_flight=1, max_queued=0)
@@ -146,6 +146,17 @@ async def test_the_answer_used_longest_ago_makes_room_for_another() -> None:
     for text in ("two", "one", "three"):
         await story.ask(text=text)
     assert [(await story.ask(text=text)).cached is not None for text in ("one", "two")] == [True, False]
+
+
+async def test_answers_that_are_too_old_and_not_asked_for_leave_the_memory_when_others_come() -> None:
+    story = CachedStory()
+    for number in range(5):
+        await story.ask(text=f"old {number}")
+    story.clock.now += SECONDS
+    await story.ask(text="new 0")
+    once = CachedStory()
+    await once.ask(text="new 0")
+    assert story.cache.bytes < 2 * once.cache.bytes
 
 
 async def test_an_answer_larger_than_all_the_memory_displaces_nothing() -> None:
