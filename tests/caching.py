@@ -3,7 +3,7 @@
 from typing import Any
 
 from business_api.admission import Admission
-from business_api.answer_cache import AnswerCache, Indexed
+from business_api.answer_cache import AnswerCache
 from business_api.answering import Answer, Parts, answer
 from business_api.assistants import Assistant, Assistants
 from business_api.exchange import Exchange, Message, Question
@@ -54,6 +54,18 @@ async def read(started: Answer) -> str:
         return "".join([delta.text async for delta in started])
 
 
+def _assistants(fields: dict[str, Any]) -> Assistants:
+    searching = {"collection": "kb", "template": TEMPLATE, "cache_seconds": SECONDS, **fields}
+    return Assistants(
+        [
+            Assistant(name="tandem", **searching),
+            Assistant(name="other", **searching),
+            Assistant(name="plain", cache_seconds=SECONDS),
+            Assistant(name="never"),
+        ]
+    )
+
+
 class CachedStory:
     """Assistants `tandem` and `other`, with documents, and `plain` keep answers; `never` does not.
 
@@ -76,24 +88,14 @@ class CachedStory:
         self.store, self.judge, self.metrics = ShelfIndex(self.shelf), judge or FixedJudge(), Metrics()
         self.upstream = Upstream(InProcess(self.llm), settings)
         self.admission = Admission(settings, {})
-        searched = {"kb": store} if store else None
-        retrieve = Retriever(searched, LetterEmbedder(), 9.0, 9.0).retrieve if searched else None
-        fields = {"collection": "kb", "template": TEMPLATE, "cache_seconds": SECONDS, **assistant}
-        self.assistants = Assistants(
-            [
-                Assistant(name="tandem", **fields),
-                Assistant(name="other", **fields),
-                Assistant(name="plain", cache_seconds=SECONDS),
-                Assistant(name="never"),
-            ]
-        )
-        stores: dict[str, Indexed] = {"kb": store or self.store}
+        searching = Retriever({"kb": store}, LetterEmbedder(), 9.0, 9.0) if store else self.shelf
+        self.assistants = _assistants(assistant)
         template = Template.load(ROOT / "prompts", TEMPLATE)
         self.cache = AnswerCache(
             limit,
             assistants=self.assistants,
             templates={TEMPLATE: template.version},
-            stores=stores,
+            stores={"kb": store or self.store},
             served=self.upstream.pool.models,
             clock=self.clock,
         )
@@ -102,7 +104,7 @@ class CachedStory:
             check=lambda question: None,
             admit=self.admission.admit,
             rewrite=rewrite,
-            retrieve=retrieve or self.shelf.retrieve,
+            retrieve=searching.retrieve,
             judge=self.judge.judge,
             fill=Prompting({TEMPLATE: template}, 2048, 3.0).fill,
             generate=self.upstream.generate,

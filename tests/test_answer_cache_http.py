@@ -116,8 +116,7 @@ async def test_a_caller_may_have_its_question_answered_anew(tmp_path: Path, path
 
 
 async def test_an_answer_given_again_spends_a_request_and_no_tokens(tmp_path: Path) -> None:
-    limits = {"requests_per_minute": 100, "tokens_per_day": 5000}
-    with running_stack(tmp_path, assistants=KEEPING, **limits) as stack:
+    with running_stack(tmp_path, assistants=KEEPING, requests_per_minute=100, tokens_per_day=5000) as stack:
         _, first = await ask(stack, model="plain")
         for _ in range(5):
             _, again = await ask(stack, model="plain")
