@@ -1,5 +1,6 @@
 """The story with kept answers: a scripted LLM, a clock, and an index that is fixed or real."""
 
+import asyncio
 from typing import Any
 
 from business_api.admission import Admission
@@ -27,16 +28,19 @@ PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/po
 
 
 class ShelfIndex:
-    """Says which index a shelf stands for; raises `error` if there is one."""
+    """Says which index a shelf stands for; raises `error` if there is one, or says nothing for ever."""
 
     def __init__(self, shelf: FixedShelf) -> None:
         self.shelf = shelf
         self.error: Exception | None = None
+        self.hangs = False
         self.asked: list[str] = []
 
     async def index(self, tenant: str) -> str:
         """The shelf's index, the same for all tenants."""
         self.asked.append(tenant)
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.error is not None:
             raise self.error
         return self.shelf.index

@@ -1,20 +1,22 @@
 """Kept answers: who gets one, what it carries, what is in its key, and what is never kept."""
 
+import asyncio
 import datetime
 from typing import Any
 
 import msgspec
 import pytest
 
+from business_api import answer_cache
 from business_api.answer_cache import CARRIED, OF_THE_ASKER, key_of
 from business_api.assistants import Assistant
 from business_api.chat_request import PASSED_ON
 from business_api.errors import RetrievalUnavailable
-from business_api.exchange import Exchange, Message, Question
+from business_api.exchange import Exchange, Message, Outcome, Question
 from business_api.passages import Candidate, Narrowing
 from tests import fake_answers
 from tests.caching import PORTS, SECONDS, CachedStory, question
-from tests.fakes import FakeLlm, FixedJudge, FixedShelf
+from tests.fakes import FakeLlm, FixedJudge, FixedShelf, eventually
 
 VARIED: dict[str, Any] = {
     "tenant": "another",
@@ -190,6 +192,27 @@ async def test_once_the_llm_tier_says_that_it_serves_another_model_no_earlier_an
     again = await story.ask()
     assert again.cached is None
     assert again.versions["model"] == "next"
+
+
+async def test_an_index_that_hangs_is_waited_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = CachedStory()
+    await story.ask()
+    story.store.hangs = True
+    monkeypatch.setattr(answer_cache, "LOOK_SECONDS", 0.01)
+    assert (await story.ask()).cached is None
+
+
+async def test_a_caller_who_hangs_up_while_an_answer_is_looked_for_is_recorded_once() -> None:
+    story = CachedStory()
+    await story.ask()
+    story.store.hangs = True
+    asking = asyncio.create_task(story.ask())
+    await eventually(lambda: len(story.store.asked) == 1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert [one.outcome for one in story.exchanges] == [Outcome.ANSWERED, Outcome.ABANDONED]
+    assert story.asked() == 1
 
 
 @pytest.mark.parametrize("error", [RetrievalUnavailable("down"), TimeoutError()])

@@ -1,11 +1,13 @@
 """Kept answers over real indexes: once the documents of a tenant change, no earlier answer is given."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from business_api.exchange import Earlier
 from business_api.ingest.reindexing import reindex, rollback
 from business_api.vector_store import Generations
 from tests.caching import CachedStory
@@ -58,6 +60,40 @@ async def test_an_ingest_is_seen_by_the_next_question_and_by_its_tenant_only(
     assert await asked(story) == (False, {*TEXTS, "dora.md"})
     assert await asked(story) == (True, {*TEXTS, "dora.md"})
     assert await asked(story, "other") == (True, set(TEXTS))
+
+
+async def test_while_documents_change_each_answer_is_of_the_state_it_names_and_none_is_of_an_earlier_one(
+    story: CachedStory, store: Generations
+) -> None:
+    texts: dict[str, str] = {}
+    ended = False
+
+    async def write() -> None:
+        nonlocal ended
+        for number in range(12):
+            generation = await ingest(store, {"state.md": f"The port is 8001 in state {number}."}, tenant="t")
+            texts[f"@{generation}"] = f"The port is 8001 in state {number}."
+            await asyncio.sleep(0.002)
+        ended = True
+
+    async def ask_on() -> None:
+        while not ended:
+            await asyncio.sleep(0)
+            published = len(texts)
+            exchange = await story.ask(text="In which state is the port?", tenant="t")
+            said = [p.chunk.text for p in exchange.passages if p.chunk.document == "state.md"]
+            seen.append((published, exchange.versions["index"].rpartition("@")[2], said, exchange.cached))
+
+    seen: list[tuple[int, str, list[str], Earlier | None]] = []
+    await asyncio.gather(write(), *(ask_on() for _ in range(4)))
+    states = list(texts)
+    for published, generation, said, _ in seen:
+        if f"@{generation}" in texts:
+            assert said == [texts[f"@{generation}"]]
+            assert states.index(f"@{generation}") >= published - 1
+        else:
+            assert (said, published) == ([], 0)
+    assert any(cached for _, _, said, cached in seen if said)
 
 
 async def test_what_is_staged_and_not_published_changes_nothing(
