@@ -78,6 +78,15 @@ async def test_calls_and_logprobs_are_not_kept(sampling: dict[str, Any]) -> None
     assert story.asked() == 2
 
 
+async def test_text_with_a_call_beside_it_is_not_kept_though_it_ended_well() -> None:
+    story = CachedStory()
+    whole: dict[str, Any] = {"outcome": Outcome.ANSWERED, "answer": "Wait.", "finish_reason": "stop"}
+    for calls in ([{"index": 0}], []):
+        exchange = Exchange(question=question(), tool_calls=calls, versions={"model": "fake"}, **whole)
+        story.parts.record(exchange)
+        assert (story.cache.bytes > 0) == (calls == [])
+
+
 async def test_an_answer_whose_reader_left_is_not_kept() -> None:
     story = CachedStory(FakeLlm(pieces=["word "] * 50))
     async with await answer(question(), story.parts) as started:
