@@ -8,7 +8,7 @@ caller sees the last byte.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from business_api.assistants import Assistant, Assistants
 from business_api.citations import Citing
@@ -43,7 +43,7 @@ NOT_ANSWERED = "The documents do not answer this. The passages shown come neares
 
 @dataclass(frozen=True)
 class Parts:
-    """What the story needs: the ports, and how prompts are filled and questions checked."""
+    """What the story needs: the ports; `chains` are `generate` for assistants, by name, with fallbacks."""
 
     assistants: Assistants
     check: Callable[[Question], None]
@@ -58,6 +58,7 @@ class Parts:
     similarity: Similarity | None = None
     reserve: Reserve | None = None
     recall: Recall | None = None
+    chains: Mapping[str, Generate] = field(default_factory=dict)
 
 
 async def answer(question: Question, parts: Parts) -> Answer:
@@ -148,7 +149,8 @@ async def _generate(exchange: Exchange, assistant: Assistant, parts: Parts) -> G
     assert exchange.prompt is not None
     question = exchange.question
     try:
-        return await parts.generate(exchange.prompt, _sampling(question, assistant), exchange.id)
+        generate = parts.chains.get(assistant.name, parts.generate)
+        return await generate(exchange.prompt, _sampling(question, assistant), exchange.id)
     except Unavailable as exc:
         exchange.attempts = exc.attempts
         if assistant.when_llm_fails == "refuse" or not question.wants_prose or exchange.query is None:

@@ -85,7 +85,9 @@ def _mount(app: _App, wires: Wired, settings: Settings, scrape: Scrape | None) -
     app.include_router(openai.router())
     app.include_router(chatbot.router())
     app.include_router(ExchangesApi(wires.guard, wires.sink, limit).router())
-    app.include_router(OpsApi(wires.problems, scrape or wires.metrics.scrape, wires.out).router())
+    app.include_router(
+        OpsApi(wires.problems, scrape or wires.metrics.scrape, wires.out, wires.lacking).router()
+    )
 
 
 async def _service_error(request: Request, exc: Exception) -> Response:

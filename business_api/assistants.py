@@ -52,6 +52,7 @@ class Assistant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     risk: Fraction = 0.3
     without_passages: Literal["abstain", "answer"] = "abstain"
     when_retrieval_fails: Literal["refuse", "answer"] = "refuse"
+    fallbacks: tuple[str, ...] = ()
     when_llm_fails: Literal["refuse", "extract"] = "refuse"
     cache_seconds: Annotated[int, msgspec.Meta(ge=0, le=604_800)] = 0
     suggestions: tuple[str, ...] = ()

@@ -50,6 +50,7 @@ class Degradation(StrEnum):
     UNKNOWN_MARKER = "unknown_marker"
     UNSUPPORTED_CITATION = "unsupported_citation"
     RESUMED = "resumed"
+    FALLBACK_MODEL = "fallback_model"
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

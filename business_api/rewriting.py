@@ -78,13 +78,17 @@ class _Course:
 
 @dataclass(frozen=True)
 class Rewriting:
-    """Rewrites questions with an LLM. `templates` are TEMPLATES; `look_up` says what can be chosen from."""
+    """Rewrites questions with an LLM. `templates` are TEMPLATES; `look_up` says what can be chosen from.
+
+    `chains` generate in place of `generate` for the assistants that they are named by.
+    """
 
     generate: Generate
     templates: Mapping[str, Fillable]
     settings: RewritingSettings
     look_up: LookUp
     today: Callable[[], datetime.date] = datetime.date.today
+    chains: Mapping[str, Generate] = field(default_factory=dict)
 
     async def rewrite(self, question: Question, assistant: Assistant) -> Rewritten:
         """The question as it is searched for (the `Rewrite` port)."""
@@ -186,7 +190,8 @@ class Rewriting:
         prompt = Prompt(messages=tuple(messages), template=template.version, max_tokens=room)
         # an id of its own: vLLM refuses two running requests with the same one
         request_id = f"{course.question.id}-{task.partition('/')[0]}"
-        generation = await self.generate(prompt, {"temperature": 0.0, **(sampling or {})}, request_id)
+        generate = self.chains.get(course.question.assistant, self.generate)
+        generation = await generate(prompt, {"temperature": 0.0, **(sampling or {})}, request_id)
         said = ""
         async with aclosing(generation):
             async for delta in generation:

@@ -182,6 +182,8 @@ class Settings(BaseSettings):
     answer_cache_bytes: int = Field(64 * 1024 * 1024, ge=0)
     """Most memory that kept answers take, in each process; which are kept is said by the assistant."""
     llm: LlmSettings = LlmSettings()
+    llm_fallbacks: dict[str, LlmSettings] = Field({})
+    """Models to fall back on, by the name that assistants call them by in `fallbacks`."""
     embedding: EmbeddingSettings = EmbeddingSettings()
     rerank: RerankSettings = RerankSettings()
     store: StoreSettings = StoreSettings()

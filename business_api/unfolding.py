@@ -55,6 +55,8 @@ class Answer:
         self._recorded = False
         if exchange.cached is None:
             exchange.timings_ms["ttft"] = generation.ttft_ms
+        if generation.degraded:
+            exchange.degrade(*generation.degraded)
 
     async def __aenter__(self) -> "Answer":
         return self

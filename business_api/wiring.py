@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from business_api.abstaining import CalibratedJudge, Calibration, shipped_calibration
 from business_api.admission import Admission
@@ -26,7 +26,7 @@ from business_api.rewriting import TEMPLATES, Rewriting
 from business_api.settings import Settings
 from business_api.sink import Sink
 from business_api.supporting import similarity_of
-from business_api.upstream import Upstream
+from business_api.upstream.tier import Tier
 from business_api.vector_store import VectorStore, open_store
 
 
@@ -42,6 +42,7 @@ class Wired:
     embed: Embed
     embedder: str
     out: Callable[[], Mapping[str, str]] = dict
+    lacking: Mapping[str, Problem] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -58,31 +59,34 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         opened.push_async_callback(embedder.aclose)
         stores = await _stores(settings, assistants, embedder, opened)
         admission = Admission(settings.llm, settings.guard.priorities)
-        upstream = await opened.enter_async_context(Upstream.open(settings.llm, admission.observe))
+        tier = await opened.enter_async_context(Tier.open(settings, assistants, admission.observe))
         guard = Guard.open(settings)
         opened.push_async_callback(guard.aclose)
         metrics = watching(admission, sink, guard)
-        _watch_replicas(metrics, upstream)
+        _watch_replicas(metrics, tier)
         chosen, prompting = settings.embedding, _prompting(settings, assistants)
         parts = Parts(
             assistants=assistants,
             check=guard.check,
             admit=admission.admit,
-            rewrite=_rewriting(settings, upstream, stores).rewrite,
+            rewrite=_rewriting(settings, tier, stores).rewrite,
             retrieve=(await _retriever(settings, assistants, stores, embedder, opened)).retrieve,
             judge=_judge(settings, assistants, embedder.name),
             fill=prompting.fill,
-            generate=upstream.generate,
+            generate=tier.primary.generate,
             extract=extract,
             record=metrics.counted(guard.settling(sink.record), frozenset(a.name for a in assistants)),
             similarity=similarity_of(embedder, chosen.deadline) if chosen.support else None,
             reserve=guard.reserve,
+            chains=tier.generates,
         )
-        cache = _answer_cache(settings, assistants, prompting, stores, upstream)
+        cache = _answer_cache(settings, assistants, prompting, stores, tier)
         parts = remembering(parts, cache, metrics)
         default = stores.get(assistants.get(assistants.default).collection or "")
-        problems = {"llm": upstream.problem, "documents": _documents(default, settings.tenant)}
-        yield Wired(parts, guard, sink, metrics, problems, embedder.embed, embedder.name, upstream.pool.out)
+        chain = tier.chains.get(assistants.default)
+        problems = {"llm": (chain or tier.primary).problem, "documents": _documents(default, settings.tenant)}
+        lacking = {"llm": tier.primary.problem} if chain else {}
+        yield Wired(parts, guard, sink, metrics, problems, embedder.embed, embedder.name, tier.out, lacking)
 
 
 async def _stores(
@@ -99,9 +103,10 @@ async def _stores(
     return stores
 
 
-def _rewriting(settings: Settings, upstream: Upstream, stores: Mapping[str, VectorStore]) -> Rewriting:
+def _rewriting(settings: Settings, tier: Tier, stores: Mapping[str, VectorStore]) -> Rewriting:
     templates = {name: Template.load(settings.prompts, name) for name in TEMPLATES}
-    return Rewriting(upstream.generate, templates, settings.rewriting, looking_in(stores))
+    said = tier.primary.generate
+    return Rewriting(said, templates, settings.rewriting, looking_in(stores), chains=tier.generates)
 
 
 async def _retriever(
@@ -172,14 +177,14 @@ def _answer_cache(
     assistants: Assistants,
     prompting: Prompting,
     stores: Mapping[str, VectorStore],
-    upstream: Upstream,
+    tier: Tier,
 ) -> AnswerCache:
     return AnswerCache(
         settings.answer_cache_bytes,
         assistants=assistants,
         templates={name: template.version for name, template in prompting.templates.items()},
         stores=stores,
-        served=upstream.pool.models,
+        served=tier.primary.pool.models,
     )
 
 
@@ -194,18 +199,24 @@ def remembering(parts: Parts, cache: AnswerCache, metrics: Metrics) -> Parts:
     return replace(parts, recall=cache.recall, record=cache.keeping(parts.record))
 
 
-def _watch_replicas(metrics: Metrics, upstream: Upstream) -> None:
+def _watch_replicas(metrics: Metrics, tier: Tier) -> None:
     metrics.watch_levels(
         "tandem_replica_outstanding_tokens",
         "Tokens an LLM server has still to read or to say",
         "replica",
-        upstream.pool.outstanding,
+        tier.outstanding,
     )
     metrics.watch_levels(
         "tandem_replica_ejected",
         "Workers that give an LLM server nothing now",
         "replica",
-        upstream.pool.ejected,
+        tier.ejected,
+    )
+    metrics.watch_counts(
+        "tandem_fallback_generations",
+        "Texts that a fallback began in place of the LLM tier",
+        "fallback",
+        lambda: tier.stood_in,
     )
 
 

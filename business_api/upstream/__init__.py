@@ -7,9 +7,11 @@ and errors too. Success is a known finish_reason and usage.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from business_api.deadlines import caller_deadline
@@ -41,21 +43,27 @@ class Upstream:
         settings: LlmSettings,
         observe: Observe = lambda ttft_ms, tokens: None,
     ) -> None:
-        self._settings, self._observe = settings, observe
+        self.settings, self._observe = settings, observe
         self.pool = transport if isinstance(transport, Pool) else Pool.single(transport, settings)
         self._asking = Asking(self.pool, settings)
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, settings: LlmSettings, observe: Observe = lambda ttft_ms, tokens: None
+        cls,
+        settings: LlmSettings,
+        observe: Observe = lambda ttft_ms, tokens: None,
+        *,
+        prefix: str = "",
+        elsewhere: bool = False,
     ) -> AsyncIterator["Upstream"]:
         """The tier that the settings name, watched and probed until it is closed.
 
+        Names of its servers begin with `prefix`; `elsewhere`: another tier can be asked in place of it.
         Raises UpstreamUnavailable when the name of the servers cannot be resolved.
         """
-        pool = Pool.open(await addresses_of(settings), settings)
-        watch = asyncio.create_task(Watch(pool, settings).run())
+        pool = Pool.open(await addresses_of(settings), settings, prefix)
+        watch = asyncio.create_task(Watch(pool, settings, elsewhere=elsewhere).run())
         try:
             yield cls(pool, settings, observe)
         finally:
@@ -65,7 +73,10 @@ class Upstream:
 
     async def generate(self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str) -> Running:
         """Start answering (the `Generate` port). The caller must close what it gets."""
-        asked = self._asked(prompt, sampling, request_id)
+        return await self.begin(self.asked(prompt, sampling, request_id))
+
+    async def begin(self, asked: Asked) -> Running:
+        """Start answering what `asked` of this tier made, or the like. The caller must close what it gets."""
         began = time.perf_counter()
         try:
             stream = await self._asking.begin(asked)
@@ -73,26 +84,31 @@ class Upstream:
             self._observe(None, int(asked.prompt_tokens))
             raise
         except UpstreamTimeout:
+            if self.pool.all_out:  # what is dead says nothing of the load it could take
+                raise
             self._observe((time.perf_counter() - began) * 1000, int(asked.prompt_tokens))
             raise
         self._observe(stream.ttft_ms, int(asked.prompt_tokens))
-        return Running(self._asking, asked, stream, resumable=self._settings.resume == "auto")
+        if asked.begin_by < math.inf:
+            asked = replace(asked, begin_by=math.inf)  # a resumed answer may begin again
+        return Running(self._asking, asked, stream, resumable=self.settings.resume == "auto")
 
-    def _asked(self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str) -> Asked:
+    def asked(self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str) -> Asked:
+        """What is asked of this tier from now on, with its deadline."""
         size = sum(len(message.content or "") for message in prompt.messages)
         return Asked(
             prompt,
             sampling,
             request_id,
-            until=min(caller_deadline(), time.monotonic() + self._settings.total_deadline),
-            prompt_tokens=size / self._settings.bytes_per_token,
+            until=min(caller_deadline(), time.monotonic() + self.settings.total_deadline),
+            prompt_tokens=size / self.settings.bytes_per_token,
             expected_tokens=prompt.max_tokens,
         )
 
     async def problem(self) -> str | None:
         """Why no answer could be had now, or None when one of the servers answers."""
         replicas = self.pool.replicas
-        found = await asyncio.gather(*(problem_of(replica, self._settings) for replica in replicas))
+        found = await asyncio.gather(*(problem_of(replica, self.settings) for replica in replicas))
         if len(found) == 1 or None in found:
             return found[0] if len(found) == 1 else None
         told = (f"{replica.name}: {said}" for replica, said in zip(replicas, found, strict=True))

@@ -1,6 +1,7 @@
 """What is asked of the LLM tier: a prompt with its size, its deadline, and the trail of its attempts."""
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from business_api.usage import Attempt
 class Asked:
     """A prompt on its way. `until` is the deadline of the whole answer, on the clock of `time.monotonic`.
 
+    `begin_by` is when somebody else is asked in place of servers that have not begun.
     `continues`: the last message is the beginning of the answer, to be gone on with. `trail` grows with each
     attempt, those of a continuation included; `tried` are the replicas that have failed it.
     """
@@ -28,6 +30,7 @@ class Asked:
     until: float
     prompt_tokens: float
     expected_tokens: float
+    begin_by: float = math.inf
     continues: bool = False
     trail: list[Attempt] = field(default_factory=list)
     tried: set[Replica] = field(default_factory=set)
@@ -36,6 +39,11 @@ class Asked:
     def left(self) -> float:
         """Seconds until the deadline."""
         return self.until - time.monotonic()
+
+    @property
+    def left_to_begin(self) -> float:
+        """Seconds in which the first delta must come."""
+        return min(self.until, self.begin_by) - time.monotonic()
 
     @property
     def plain(self) -> bool:

@@ -55,7 +55,7 @@ class Asking:
             return other  # its place on a dead replica is free: nothing is added to the load of the tier
         following = other or self.pool.again(asked)
         pause = self._pause(failed, number, elsewhere=other is not None)
-        if following is None or pause >= asked.left or pause > self._settings.longest_pause:
+        if following is None or pause >= asked.left_to_begin or pause > self._settings.longest_pause:
             return None
         if not self.budget.spend():
             return None

@@ -28,8 +28,8 @@ class Address:
 class Pool:
     """Replicas by address. Never empty."""
 
-    def __init__(self, replicas: Sequence[Replica], settings: LlmSettings) -> None:
-        self._settings = settings
+    def __init__(self, replicas: Sequence[Replica], settings: LlmSettings, prefix: str = "") -> None:
+        self._settings, self._prefix = settings, prefix
         self._choose = chooser(settings.choice, settings.load_bound)
         self._by_address: dict[Address, Replica] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -41,9 +41,9 @@ class Pool:
         return cls([Replica(name_of(settings.url), transport, model=settings.model)], settings)
 
     @classmethod
-    def open(cls, addresses: Sequence[Address], settings: LlmSettings) -> "Pool":
-        """A pool of these addresses, at least one; needs a running event loop."""
-        pool = cls([], settings)
+    def open(cls, addresses: Sequence[Address], settings: LlmSettings, prefix: str = "") -> "Pool":
+        """A pool of these addresses, at least one; names begin with `prefix`. Needs a running event loop."""
+        pool = cls([], settings, prefix)
         pool.become(addresses)
         return pool
 
@@ -67,7 +67,7 @@ class Pool:
             parts = urlsplit(address.url)
             root = open_transport(f"{parts.scheme}://{parts.netloc}", settings.connect_deadline)
         return Replica(
-            address.name or name_of(address.url),
+            self._prefix + (address.name or name_of(address.url)),
             open_transport(address.url, settings.connect_deadline),
             weight=address.weight,
             root=root,
@@ -99,6 +99,11 @@ class Pool:
     def models(self) -> frozenset[str]:
         """Served names that the replicas are asked for, as far as they are known."""
         return frozenset(replica.model for replica in self.replicas if replica.model is not None)
+
+    @property
+    def all_out(self) -> bool:
+        """Whether no replica is in."""
+        return all(replica.out is not None for replica in self.replicas)
 
     def out(self) -> Mapping[str, str]:
         """Replicas that get nothing now, and why."""

@@ -103,7 +103,7 @@ class Running:
         except ServiceError as exc:
             broke.attempts = tuple(self._asked.trail)
             raise broke from exc
-        self.degraded = (Degradation.RESUMED,)
+        self.degraded += (Degradation.RESUMED,)
         return self._stream.first
 
     def _end_full(self) -> None:

@@ -52,7 +52,8 @@ class Stream:
         self.replica.succeeded()
 
     async def _begin(self) -> Delta | None:
-        deadline = min(self._asked.until, time.monotonic() + self._settings.first_delta_deadline)
+        asked = self._asked
+        deadline = min(asked.until, asked.begin_by, time.monotonic() + self._settings.first_delta_deadline)
         try:
             with self._waiting.until(deadline):
                 await self._send()
@@ -93,6 +94,8 @@ class Stream:
         if self.replica.out is not None:
             return Failed("stalled", UpstreamTimeout("the LLM server makes no progress"), again=True)
         error = UpstreamTimeout("the LLM server did not begin to answer in time")
+        if self._asked.left_to_begin <= 0:  # it may be slow only for those who can ask another one
+            return Failed("late", error, again=False)
         return self._blame(Failed("late", error, again=True, strikes=BROKE_OFF))
 
     def _blame(self, failed: Failed) -> Failed:

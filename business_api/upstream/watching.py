@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class Watch:
-    """`run` it beside a pool, until it is cancelled."""
+    """`run` it beside a pool, until it is cancelled. `elsewhere`: who waits can go to another pool."""
 
-    def __init__(self, pool: Pool, settings: LlmSettings) -> None:
-        self._pool, self._settings = pool, settings
+    def __init__(self, pool: Pool, settings: LlmSettings, *, elsewhere: bool = False) -> None:
+        self._pool, self._settings, self._elsewhere = pool, settings, elsewhere
         self._resolved_at = time.monotonic()
 
     async def run(self) -> None:
@@ -52,7 +52,8 @@ class Watch:
                 replica.readmit()
             return
         silent = replica.running and replica.clock() - replica.heard_at > self._settings.stall_deadline
-        if silent and len(self._pool.replicas) > 1 and not await self._advances(replica):
+        elsewhere = self._elsewhere or len(self._pool.replicas) > 1
+        if silent and elsewhere and not await self._advances(replica):
             replica.eject("it makes no progress")
             replica.cut_off()
 
