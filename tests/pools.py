@@ -9,6 +9,7 @@ from business_api.exchange import Message, Prompt
 from business_api.pool_settings import ReplicaSettings
 from business_api.settings import LlmSettings
 from business_api.upstream import Running, Upstream
+from business_api.upstream.chain import Chain
 from tests.fakes import FakeLlm, serving
 
 PROMPT = Prompt(messages=(Message(role="user", content="Where?"),), max_tokens=20)
@@ -22,7 +23,7 @@ NOBODY = object()
 async def pool_of(*servers: Any, **knobs: Any) -> AsyncIterator[Upstream]:
     """A pool of these servers, called a, b, c ...; they are asked in turn, a first."""
     with ExitStack() as stack:
-        urls = [_nowhere() if one is NOBODY else stack.enter_context(serving(one)) for one in servers]
+        urls = [nowhere() if one is NOBODY else stack.enter_context(serving(one)) for one in servers]
         replicas = tuple(
             ReplicaSettings(url=f"{url}/v1", name=name) for url, name in zip(urls, "abcdefgh", strict=False)
         )
@@ -42,7 +43,7 @@ def llm(**knobs: Any) -> FakeLlm:
     return FakeLlm(**said | knobs)
 
 
-async def heard(upstream: Upstream, **sampling: Any) -> tuple[str, Running]:
+async def heard(upstream: Upstream | Chain, **sampling: Any) -> tuple[str, Running]:
     """What was said to the end, and the answer, which is closed."""
     running = await upstream.generate(PROMPT, sampling, "id-1")
     try:
@@ -56,7 +57,8 @@ def trail(attempts: Any) -> list[tuple[str, str]]:
     return [(attempt.replica, attempt.outcome) for attempt in attempts]
 
 
-def _nowhere() -> str:
+def nowhere() -> str:
+    """An address where nobody listens."""
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{trial.getsockname()[1]}"

@@ -1,10 +1,13 @@
 """The real app, guard and sink over a socket, with a scripted LLM and a fixed shelf behind them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from business_api.admission import Admission
 from business_api.answer_cache import AnswerCache
@@ -21,6 +24,7 @@ from business_api.settings import ROOT, GuardSettings, LlmSettings, Settings
 from business_api.sink import Sink
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
+from business_api.upstream.tier import Tier
 from business_api.wiring import Wired, remembering, watching
 from tests.caching import ShelfIndex
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf, LetterEmbedder, passage, serving
@@ -76,6 +80,7 @@ def running_stack(
     judge: FixedJudge | None = None,
     *,
     assistants: Assistants = ASSISTANTS,
+    fallbacks: Mapping[str, Upstream] = MappingProxyType({}),
     **guard_fields: Any,
 ) -> Iterator[Stack]:
     """Serve it; everything is closed at the end. `guard_fields` are GuardSettings'."""
@@ -86,6 +91,7 @@ def running_stack(
     admission = Admission(llm_settings, settings.guard.priorities)
     upstream = Upstream(InProcess(llm), llm_settings, admission.observe)
     metrics = watching(admission, sink, guard)
+    assistants = Assistants([*ASSISTANTS, *_backed(fallbacks)])
     parts = Parts(
         assistants=assistants,
         check=guard.check,
@@ -98,6 +104,7 @@ def running_stack(
         extract=extract,
         record=metrics.counted(guard.settling(sink.record), frozenset(a.name for a in assistants)),
         reserve=guard.reserve,
+        chains=Tier.of(upstream, fallbacks, assistants).generates,
     )
     parts = remembering(parts, answer_cache(assistants, shelf, upstream), metrics)
     wires = Wired(parts, guard, sink, metrics, {"llm": upstream.problem}, LetterEmbedder().embed, "letters")
@@ -107,3 +114,13 @@ def running_stack(
     finally:
         sink.close()
         guard.close()
+
+
+def _backed(fallbacks: Mapping[str, Upstream]) -> list[Assistant]:
+    """`backed` and `backed_kb`, which fall back on all of these in their order."""
+    names = tuple(fallbacks)
+    if not names:
+        return []
+    plain = Assistant(name="backed", max_tokens=256, fallbacks=names)
+    kb = {"name": "backed_kb", "collection": "kb", "template": TEMPLATE, "when_llm_fails": "extract"}
+    return [plain, msgspec.structs.replace(plain, **kb)]
