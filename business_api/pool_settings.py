@@ -47,7 +47,7 @@ class PoolSettings(Group):
     """Whether a second server is asked when the first content is later than its 95th percentile."""
     hedge_share: float = Field(0.03, ge=0, le=1)
     """Most tokens that hedges may take, of all."""
-    fallback_after: float = Field(20.0, gt=0)
+    fallback_after: float = Field(10.0, gt=0)
     """Longest time until the first content while another model can still be asked in place of these servers."""
     resume: Literal["auto", "off"] = "auto"
     """Whether a plain answer whose server dies is gone on with by another one."""

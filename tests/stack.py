@@ -91,7 +91,7 @@ def running_stack(
     admission = Admission(llm_settings, settings.guard.priorities)
     upstream = Upstream(InProcess(llm), llm_settings, admission.observe)
     metrics = watching(admission, sink, guard)
-    assistants = Assistants([*ASSISTANTS, *_backed(fallbacks)])
+    assistants = Assistants([*assistants, *_backed(fallbacks)])
     parts = Parts(
         assistants=assistants,
         check=guard.check,

@@ -190,6 +190,9 @@ def test_the_table_of_settings_is_complete_and_right() -> None:
 def test_variables_that_a_page_names_are_settings(page: Path) -> None:
     known = {name for name, _ in business_settings(Settings(), "BUSINESS_API_")} | {"BUSINESS_API_FILE"}
     known |= {PREFIX + name.upper() for name in LlmSettings.__struct_fields__}
+    known |= {
+        f"BUSINESS_API_LLM_FALLBACKS__HOSTED__{name.upper()}" for name in type(Settings().llm).model_fields
+    }
     named = set(re.findall(r"\b(?:BUSINESS_API|LLM_SERVER)_[A-Z_]*[A-Z]", text(page)))
     assert named <= known
 
@@ -199,7 +202,7 @@ def test_the_fields_of_an_assistant_are_complete_with_their_defaults() -> None:
     fields = {
         field.name: field.default for field in msgspec.structs.fields(Assistant) if field.name != "name"
     }
-    empty = dict.fromkeys(("description", "suggestions", "stop", "narrow_by"), "empty")
+    empty = dict.fromkeys(("description", "suggestions", "stop", "narrow_by", "fallbacks"), "empty")
     assert {name: cells[0].strip("`") for name, cells in rows.items()} == {
         name: empty.get(name, shown(default).strip("`")) for name, default in fields.items()
     }

@@ -88,6 +88,16 @@ async def test_the_servers_of_all_are_shown_beside_each_other() -> None:
         assert tier.outstanding() == {own.name: 0.0, other.name: 0.0}
 
 
+async def test_a_tier_is_silent_when_no_server_that_is_in_has_said_anything_since() -> None:
+    async with tier_of(llm()) as tier:
+        (replica,) = tier.primary.pool.replicas
+        replica.heard_at = 10.0
+        assert tier.primary.pool.silent_since(10.5)
+        assert not tier.primary.pool.silent_since(9.5)
+        replica.eject("as a test wants it")
+        assert tier.primary.pool.silent_since(9.5)
+
+
 async def test_what_is_dead_says_nothing_of_how_much_it_could_take() -> None:
     seen: list[float | None] = []
     silent = llm()

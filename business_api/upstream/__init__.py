@@ -77,16 +77,15 @@ class Upstream:
 
     async def begin(self, asked: Asked) -> Running:
         """Start answering what `asked` of this tier made, or the like. The caller must close what it gets."""
-        began = time.perf_counter()
+        began = time.monotonic()
         try:
             stream = await self._asking.begin(asked)
         except Overloaded:
             self._observe(None, int(asked.prompt_tokens))
             raise
         except UpstreamTimeout:
-            if self.pool.all_out:  # what is dead says nothing of the load it could take
-                raise
-            self._observe((time.perf_counter() - began) * 1000, int(asked.prompt_tokens))
+            if not self.pool.silent_since(began):  # a full server goes on with others, a dead one does not
+                self._observe((time.monotonic() - began) * 1000, int(asked.prompt_tokens))
             raise
         self._observe(stream.ttft_ms, int(asked.prompt_tokens))
         if asked.begin_by < math.inf:

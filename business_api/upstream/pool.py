@@ -105,6 +105,10 @@ class Pool:
         """Whether no replica is in."""
         return all(replica.out is not None for replica in self.replicas)
 
+    def silent_since(self, moment: float) -> bool:
+        """Whether no replica has said anything since then, on their clock: all are out, or hang."""
+        return all(one.out is not None or one.heard_at < moment for one in self.replicas)
+
     def out(self) -> Mapping[str, str]:
         """Replicas that get nothing now, and why."""
         return {replica.name: replica.out for replica in self.replicas if replica.out is not None}

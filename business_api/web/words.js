@@ -15,6 +15,8 @@ const NOTES = {
   low_confidence: "The passages may not answer this question. Read the answer with care.",
   extractive_answer:
     "The language model was not available. These are sentences of the documents, word for word.",
+  resumed: "The language model stopped in the middle of this answer; another one of the same kind went on with it.",
+  fallback_model: "The usual language model was not available. Another one wrote this answer.",
   unsupported_citation: "The passages do not support every sentence that cited one.",
 };
 

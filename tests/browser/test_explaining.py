@@ -20,6 +20,8 @@ NOTES = {
     "rerank_unavailable": "could not be ranked again",
     "low_confidence": "may not answer this question",
     "extractive_answer": "word for word",
+    "resumed": "in the middle of this answer",
+    "fallback_model": "Another one wrote this answer",
     "unsupported_citation": "do not support every sentence",
 }
 
