@@ -85,7 +85,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
         default = stores.get(assistants.get(assistants.default).collection or "")
         chain = tier.chains.get(assistants.default)
         problems = {"llm": (chain or tier.primary).problem, "documents": _documents(default, settings.tenant)}
-        lacking = {"llm": tier.primary.problem} if chain else {}
+        lacking = {"llm": chain.problem_of_primary} if chain else {}
         yield Wired(parts, guard, sink, metrics, problems, embedder.embed, embedder.name, tier.out, lacking)
 
 

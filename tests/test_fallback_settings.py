@@ -72,6 +72,15 @@ async def test_there_can_be_an_answer_while_one_of_the_chain_serves() -> None:
         assert await chain.problem() is None
 
 
+async def test_a_tier_that_is_known_to_be_out_is_not_waited_for() -> None:
+    primary = llm()
+    async with chain_of(primary, small()) as chain:
+        (replica,) = chain.primary.pool.replicas
+        replica.eject("it makes no progress")
+        assert await chain.problem_of_primary() == f"{replica.name} is out: it makes no progress"
+        assert await chain.problem() is None
+
+
 async def test_when_none_serves_each_says_why() -> None:
     async with chain_of(NOBODY, NOBODY) as chain:
         assert await chain.problem() == (

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from business_api.deadlines import caller_deadline
@@ -88,20 +87,31 @@ class Upstream:
                 self._observe((time.monotonic() - began) * 1000, int(asked.prompt_tokens))
             raise
         self._observe(stream.ttft_ms, int(asked.prompt_tokens))
-        if asked.begin_by < math.inf:
-            asked = replace(asked, begin_by=math.inf)  # a resumed answer may begin again
         return Running(self._asking, asked, stream, resumable=self.settings.resume == "auto")
 
-    def asked(self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str) -> Asked:
-        """What is asked of this tier from now on, with its deadline."""
-        size = sum(len(message.content or "") for message in prompt.messages)
+    def asked(
+        self,
+        prompt: Prompt,
+        sampling: Mapping[str, Any],
+        request_id: str,
+        *,
+        until: float = math.inf,
+        passed_on: bool = False,
+    ) -> Asked:
+        """What is asked of this tier from now on, with its deadlines.
+
+        `until` is one more deadline of the whole answer. `passed_on`: another tier may be asked after this.
+        """
+        size, now = sum(len(message.content or "") for message in prompt.messages), time.monotonic()
+        until = min(caller_deadline(), until, now + self.settings.total_deadline)
         return Asked(
             prompt,
             sampling,
             request_id,
-            until=min(caller_deadline(), time.monotonic() + self.settings.total_deadline),
+            until=until,
             prompt_tokens=size / self.settings.bytes_per_token,
             expected_tokens=prompt.max_tokens,
+            begin_by=now + min(self.settings.fallback_after, (until - now) / 2) if passed_on else math.inf,
         )
 
     async def problem(self) -> str | None:

@@ -30,7 +30,9 @@ class Asking:
     async def begin(self, asked: Asked) -> Stream:
         """A stream whose first delta is there; the caller closes it. Raises ServiceError."""
         if asked.left <= 0:
-            raise UpstreamTimeout("the deadline of the request has passed")
+            passed = UpstreamTimeout("the deadline of the request has passed")
+            passed.attempts = tuple(asked.trail)
+            raise passed
         self.budget.earn()
         self.hedges.earn(asked.prompt_tokens + asked.expected_tokens)
         replica = self.pool.first(asked)

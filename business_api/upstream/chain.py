@@ -1,7 +1,7 @@
 """The fallback chain: another model is asked when the LLM tier cannot begin an answer."""
 
 import asyncio
-import time
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,41 +34,40 @@ class Chain:
 
         Raises what the LLM tier refuses, and what kept it from answering when no fallback did either.
         """
-        asked = self.primary.asked(prompt, sampling, request_id)
-        chain = {PRIMARY: self.primary, **self.fallbacks}
-        order = sorted(chain, key=lambda name: chain[name].pool.all_out)
-        if order[0] != PRIMARY:
+        asked = self.primary.asked(prompt, sampling, request_id, passed_on=True)
+        if self.primary.pool.all_out and not all(one.pool.all_out for one in self.fallbacks.values()):
             asked.trail.append(Attempt(PRIMARY, "out", 0.0))
-        failure: Unavailable | None = None
-        for name in order:
-            last = name == order[-1]
-            if name != PRIMARY:
-                if (running := await self._stood_in(name, asked, last=last)) is not None:
-                    return running
-                continue
-            try:
-                return await self.primary.begin(asked if last else _passed_on(asked, self.primary))
-            except Unavailable as exc:
-                failure = exc
-        assert failure is not None
-        failure.attempts = tuple(asked.trail)
-        raise failure
-
-    async def _stood_in(self, name: str, asked: Asked, *, last: bool) -> Running | None:
-        """The answer of a fallback; None when it cannot begin either, whatever it says."""
-        fallback = self.fallbacks[name]
-        own = fallback.asked(asked.prompt, asked.sampling, asked.request_id)
-        own = replace(own, until=min(own.until, asked.until), trail=asked.trail)
-        if not self._fits(fallback, asked.prompt):
-            asked.trail.append(Attempt(name, "too_long", 0.0))
-            return None
+            return await self._stood_in(asked) or await self.primary.begin(replace(asked, begin_by=math.inf))
         try:
-            running = await fallback.begin(own if last else _passed_on(own, fallback))
-        except ServiceError:
-            return None
-        running.degraded = (Degradation.FALLBACK_MODEL,)
-        self.stood_in[name] += 1
-        return running
+            return await self.primary.begin(asked)
+        except Unavailable as exc:
+            if (running := await self._stood_in(asked)) is not None:
+                return running
+            exc.attempts = tuple(asked.trail)
+            raise
+
+    async def _stood_in(self, asked: Asked) -> Running | None:
+        """The answer of the first fallback that begins; None when none does, whatever they say."""
+        order = sorted(self._fitting(asked), key=lambda name: self.fallbacks[name].pool.all_out)
+        for name in order:
+            fallback = self.fallbacks[name]
+            own = fallback.asked(
+                asked.prompt, asked.sampling, asked.request_id, until=asked.until, passed_on=name != order[-1]
+            )
+            try:
+                running = await fallback.begin(replace(own, trail=asked.trail))
+            except ServiceError:
+                continue
+            running.degraded = (Degradation.FALLBACK_MODEL,)
+            self.stood_in[name] += 1
+            return running
+        return None
+
+    def _fitting(self, asked: Asked) -> list[str]:
+        """The fallbacks that take the prompt; the others are in the trail then."""
+        fitting = [name for name, one in self.fallbacks.items() if self._fits(one, asked.prompt)]
+        asked.trail.extend(Attempt(name, "too_long", 0.0) for name in self.fallbacks if name not in fitting)
+        return fitting
 
     def _fits(self, fallback: Upstream, prompt: Prompt) -> bool:
         """Whether it takes the prompt, which was filled for the context of the LLM tier."""
@@ -80,17 +79,16 @@ class Chain:
 
     async def problem(self) -> str | None:
         """Why no answer could be had now, or None when one of the chain could give it."""
-        found = await asyncio.gather(
-            self.primary.problem(), *(one.problem() for one in self.fallbacks.values())
-        )
+        others = self.fallbacks.values()
+        found = await asyncio.gather(self.problem_of_primary(), *(one.problem() for one in others))
         if None in found:
             return None
-        own, *others = found
-        told = (f"{name}: {said}" for name, said in zip(self.fallbacks, others, strict=True))
-        return "; ".join((str(own), *told))
+        told = (f"{name}: {said}" for name, said in zip(self.fallbacks, found[1:], strict=True))
+        return "; ".join((str(found[0]), *told))
 
-
-def _passed_on(asked: Asked, upstream: Upstream) -> Asked:
-    """The same, to be begun while there is time for the next one: in half of what is left at most."""
-    seconds = min(upstream.settings.fallback_after, asked.left / 2)
-    return replace(asked, begin_by=time.monotonic() + seconds)
+    async def problem_of_primary(self) -> str | None:
+        """Why the LLM tier could not answer now. One that is known to be out is not waited for."""
+        pool = self.primary.pool
+        if pool.all_out:
+            return "; ".join(f"{name} is out: {why}" for name, why in pool.out().items())
+        return await self.primary.problem()

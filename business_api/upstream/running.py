@@ -1,7 +1,9 @@
 """An answer under way: its deltas, and how it goes on when its replica dies in the middle of it."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from business_api.errors import ServiceError, Unavailable
 from business_api.exchange import Degradation, Delta
@@ -92,7 +94,7 @@ class Running:
             self._end_full()
             return None
         self._seam = Seam("".join(self._said))
-        asked = self._asked
+        asked = replace(self._asked, begin_by=math.inf)
         asked.tried.add(self._stream.replica)
         if self._seam.asked_for:
             asked = asked.continued(self._seam.asked_for, self._tokens_before)
