@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from business_api.assistants import Assistant
-from business_api.exchange import Message, Question, Rewritten
+from business_api.exchange import Generate, Message, Question, Rewritten
 from business_api.narrowing import Facets
 from business_api.passages import Narrowing
 from business_api.prompting import Template
@@ -46,6 +46,7 @@ class Desk:
         self.known = known
         self.upstream = Upstream(InProcess(self.llm), LlmSettings())
         self.looked: list[str] = []
+        self.chains: dict[str, Generate] = {}
 
     async def look_up(self, tenant: str, assistant: Assistant) -> Facets:
         self.looked.append(tenant)
@@ -68,7 +69,14 @@ class Desk:
         templates = {name: Template.load(ROOT / "prompts", name) for name in TEMPLATES}
         settings = RewritingSettings(deadline=deadline)
         today = datetime.date(2024, 3, 31)
-        rewriting = Rewriting(self.upstream.generate, templates, settings, self.look_up, today=lambda: today)
+        rewriting = Rewriting(
+            self.upstream.generate,
+            templates,
+            settings,
+            self.look_up,
+            today=lambda: today,
+            chains=self.chains,
+        )
         return await rewriting.rewrite(question, Assistant(name="kb", collection="kb", **assistant))
 
     @property

@@ -1,6 +1,7 @@
 """What callers, records and operators see when another model answers in place of the LLM tier, over HTTP."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ from business_api.exchange import Degradation, Outcome
 from business_api.settings import LlmSettings
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
+from business_api.upstream.chain import Chain
 from business_api.upstream.pool import Pool
 from business_api.upstream.replica import Replica
+from tests.desk import CONDENSED, Desk, follow_up
 from tests.fakes import FakeLlm, eventually
 from tests.pools import trail
 from tests.stack import Stack, running_stack
@@ -207,3 +210,13 @@ async def test_no_key_of_a_fallback_is_seen_anywhere(tmp_path: Path) -> None:
     assert [one.headers["authorization"] for one in small.requests] == [f"Bearer {SECRET}"] * 2
     assert len(kept) == 2
     assert not [page for page in (str(headers), said, refused, *kept, metrics) if SECRET in page]
+
+
+async def test_a_follow_up_is_rewritten_by_the_fallback_too() -> None:
+    away, other = FakeLlm(), Desk()
+    away.fail_with(500)
+    desk = Desk(away)
+    desk.chains["kb"] = Chain(desk.upstream, {"small": other.upstream}, Counter()).generate
+    rewritten = await follow_up(desk)
+    assert rewritten.query.texts[0] == CONDENSED
+    assert rewritten.degraded == ()
