@@ -48,7 +48,7 @@ class PoolSettings(Group):
     hedge_share: float = Field(0.03, ge=0, le=1)
     """Most tokens that hedges may take, of all."""
     fallback_after: float = Field(10.0, gt=0)
-    """Longest time until the first content while another model can still be asked in place of these servers."""
+    """Longest time until the first content while another model can still be asked."""
     resume: Literal["auto", "off"] = "auto"
     """Whether a plain answer whose server dies is gone on with by another one."""
     eject_after: float = Field(3.0, gt=0)

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from business_api import deadlines
-from business_api.errors import (
-    UpstreamTimeout,
-)
+from business_api.errors import UpstreamTimeout
+from business_api.exchange import Message, Prompt
 from business_api.upstream.watching import Watch
 from tests.chains import carried, chain_of, outcomes, small, tier_of
 from tests.fakes import eventually
@@ -36,6 +35,15 @@ async def test_the_callers_deadline_holds_for_all_of_the_chain_together() -> Non
             await heard(chain)
         await eventually(lambda: not carried(chain))
     assert outcomes(caught.value) == [("", "late"), ("small/", "late"), ("hosted/", "deadline")]
+
+
+async def test_a_tier_whose_prompt_nobody_else_takes_gets_all_of_the_time() -> None:
+    prompt = Prompt(messages=(Message(role="user", content="x" * 1200),), max_tokens=20)
+    primary = llm(first_delay=0.3)
+    async with chain_of(primary, small(), fallback_after=0.05, knobs={"context_tokens": 400}) as chain:
+        running = await chain.generate(prompt, {}, "id-1")
+        assert "".join([delta.text async for delta in running]) == SAID
+        await running.aclose()
 
 
 async def test_half_of_the_callers_time_is_left_for_those_that_follow() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,21 +34,24 @@ class Chain:
 
         Raises what the LLM tier refuses, and what kept it from answering when no fallback did either.
         """
-        asked = self.primary.asked(prompt, sampling, request_id, passed_on=True)
-        if self.primary.pool.all_out and not all(one.pool.all_out for one in self.fallbacks.values()):
+        others = [name for name, one in self.fallbacks.items() if self._fits(one, prompt)]
+        asked = self.primary.asked(prompt, sampling, request_id, passed_on=bool(others))
+        if self.primary.pool.all_out and not all(self.fallbacks[name].pool.all_out for name in others):
             asked.trail.append(Attempt(PRIMARY, "out", 0.0))
-            return await self._stood_in(asked) or await self.primary.begin(replace(asked, begin_by=math.inf))
+            running = await self._stood_in(asked, others)
+            return running or await self.primary.begin(replace(asked, begin_by=math.inf))
         try:
             return await self.primary.begin(asked)
         except Unavailable as exc:
-            if (running := await self._stood_in(asked)) is not None:
+            if (running := await self._stood_in(asked, others)) is not None:
                 return running
             exc.attempts = tuple(asked.trail)
             raise
 
-    async def _stood_in(self, asked: Asked) -> Running | None:
-        """The answer of the first fallback that begins; None when none does, whatever they say."""
-        order = sorted(self._fitting(asked), key=lambda name: self.fallbacks[name].pool.all_out)
+    async def _stood_in(self, asked: Asked, others: Sequence[str]) -> Running | None:
+        """The answer of the first of these fallbacks that begins; None when none does, whatever they say."""
+        asked.trail.extend(Attempt(name, "too_long", 0.0) for name in self.fallbacks if name not in others)
+        order = sorted(others, key=lambda name: self.fallbacks[name].pool.all_out)
         for name in order:
             fallback = self.fallbacks[name]
             own = fallback.asked(
@@ -62,12 +65,6 @@ class Chain:
             self.stood_in[name] += 1
             return running
         return None
-
-    def _fitting(self, asked: Asked) -> list[str]:
-        """The fallbacks that take the prompt; the others are in the trail then."""
-        fitting = [name for name, one in self.fallbacks.items() if self._fits(one, asked.prompt)]
-        asked.trail.extend(Attempt(name, "too_long", 0.0) for name in self.fallbacks if name not in fitting)
-        return fitting
 
     def _fits(self, fallback: Upstream, prompt: Prompt) -> bool:
         """Whether it takes the prompt, which was filled for the context of the LLM tier."""
