@@ -80,8 +80,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             reserve=guard.reserve,
             chains=tier.generates,
         )
-        cache = _answer_cache(settings, assistants, prompting, stores, tier)
-        parts = remembering(parts, cache, metrics)
+        parts = remembering(parts, _answer_cache(settings, assistants, prompting, stores, tier), metrics)
         default = stores.get(assistants.get(assistants.default).collection or "")
         chain = tier.chains.get(assistants.default)
         problems = {"llm": (chain or tier.primary).problem, "documents": _documents(default, settings.tenant)}

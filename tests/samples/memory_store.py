@@ -27,6 +27,9 @@ class MemoryStore:
         if self.fails_in == name:
             raise RetrievalUnavailable(f"told to fail in {name}")
 
+    async def index(self, tenant: str) -> str:
+        return f"memory@{self._generation}"
+
     async def documents(self, tenant: str) -> dict[str, StoredDocument]:
         found: dict[str, StoredDocument] = {}
         for point in self.published.values():
