@@ -107,6 +107,7 @@ class AnswerCache:
         self._templates, self._stores, self._served, self._clock = templates, stores, served, clock
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._told: _Told | None = None
+        self.patience = LOOK_SECONDS
         self.bytes = 0
         self.counts = {"hit": 0, "miss": 0, "bypass": 0}
 
@@ -166,7 +167,7 @@ class AnswerCache:
             versions["fingerprint"] = told.fingerprint
         if assistant.collection is not None:
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(self.patience):
                     versions["index"] = await self._stores[assistant.collection].index(tenant)
             except (RetrievalUnavailable, TimeoutError):
                 return None

@@ -93,8 +93,7 @@ class CachedStory:
         self.upstream = Upstream(InProcess(self.llm), settings)
         self.admission = Admission(settings, {})
         searching = Retriever({"kb": store}, LetterEmbedder(), 9.0, 9.0) if store else self.shelf
-        self.assistants = _assistants(assistant)
-        template = Template.load(ROOT / "prompts", TEMPLATE)
+        self.assistants, template = _assistants(assistant), Template.load(ROOT / "prompts", TEMPLATE)
         self.cache = AnswerCache(
             limit,
             assistants=self.assistants,
@@ -103,6 +102,7 @@ class CachedStory:
             served=self.upstream.pool.models,
             clock=self.clock,
         )
+        self.cache.patience = 60.0
         parts = Parts(
             assistants=self.assistants,
             check=lambda question: None,

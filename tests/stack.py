@@ -62,13 +62,15 @@ class Stack:
 
 def answer_cache(assistants: Assistants, shelf: FixedShelf, upstream: Upstream) -> AnswerCache:
     """Answers that were made from what the shelf holds."""
-    return AnswerCache(
+    cache = AnswerCache(
         10**6,
         assistants=assistants,
         templates={TEMPLATE: RELEASED.version},
         stores={"kb": ShelfIndex(shelf)},
         served=upstream.pool.models,
     )
+    cache.patience = 60.0
+    return cache
 
 
 @contextmanager
@@ -86,11 +88,12 @@ def running_stack(
     """Serve it; everything is closed at the end. `guard_fields` are GuardSettings'."""
     settings = Settings(var=var, guard=GuardSettings(**guard_fields))
     llm, shelf = llm or FakeLlm("It listens on port 8001 [1]."), shelf or FixedShelf((PORTS,))
-    sink, guard = Sink.open(settings), Guard.open(settings)
-    llm_settings = llm_settings or settings.llm
+    sink, guard, llm_settings = Sink.open(settings), Guard.open(settings), llm_settings or settings.llm
     admission = Admission(llm_settings, settings.guard.priorities)
-    upstream = Upstream(InProcess(llm), llm_settings, admission.observe)
-    metrics = watching(admission, sink, guard)
+    upstream, metrics = (
+        Upstream(InProcess(llm), llm_settings, admission.observe),
+        watching(admission, sink, guard),
+    )
     assistants = Assistants([*assistants, *_backed(fallbacks)])
     parts = Parts(
         assistants=assistants,

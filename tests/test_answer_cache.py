@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from business_api import answer_cache
 from business_api.answer_cache import CARRIED, OF_THE_ASKER, key_of
 from business_api.assistants import Assistant
 from business_api.chat_request import PASSED_ON
@@ -194,11 +193,11 @@ async def test_once_the_llm_tier_says_that_it_serves_another_model_no_earlier_an
     assert again.versions["model"] == "next"
 
 
-async def test_an_index_that_hangs_is_waited_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_index_that_hangs_is_waited_for_a_moment_only() -> None:
     story = CachedStory()
+    story.cache.patience = 0.01
     await story.ask()
     story.store.hangs = True
-    monkeypatch.setattr(answer_cache, "LOOK_SECONDS", 0.01)
     assert (await story.ask()).cached is None
 
 
