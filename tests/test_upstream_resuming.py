@@ -59,6 +59,19 @@ async def test_the_usage_is_that_of_the_whole_answer() -> None:
     assert running.usage.total_tokens == running.usage.prompt_tokens + len(WORDS)
 
 
+async def test_white_space_that_is_said_again_takes_nothing_of_the_tokens_that_are_left() -> None:
+    most = PROMPT.max_tokens
+    pieces = ["a", "\n"] * most
+    for place in range(1, most):
+        broken, well = llm(pieces=pieces), llm(pieces=pieces)
+        broken.die_after(place, times=1)
+        async with pool_of(broken, well) as upstream:
+            said, running = await heard(upstream)
+        assert said == "".join(pieces[:most])
+        assert running.usage is not None
+        assert running.usage.completion_tokens == most
+
+
 async def test_an_answer_may_lose_its_server_more_than_once() -> None:
     servers = [llm(pieces=WORDS) for _ in range(3)]
     for one in servers:

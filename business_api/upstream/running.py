@@ -94,12 +94,11 @@ class Running:
             self._end_full()
             return None
         self._seam = Seam("".join(self._said))
+        self._tokens_before = _tokens_to_the_last_word(self._said)
         asked = replace(self._asked, begin_by=math.inf)
         asked.tried.add(self._stream.replica)
-        if self._seam.asked_for:
+        if self._seam.asked_for:  # else only white space was said: from the beginning then
             asked = asked.continued(self._seam.asked_for, self._tokens_before)
-        else:  # only white space was said: from the beginning then
-            self._tokens_before = 0
         try:
             self._stream = await self._asking.begin(asked)
         except ServiceError as exc:
@@ -128,3 +127,11 @@ class Running:
     async def aclose(self) -> None:
         """Hang up if the answer has not ended, so that the LLM stops. Idempotent."""
         await self._stream.aclose()
+
+
+def _tokens_to_the_last_word(said: list[str]) -> int:
+    """Deltas, one a token, without white space at the end, which who goes on says again."""
+    tokens = len(said)
+    while tokens and not said[tokens - 1].strip():
+        tokens -= 1
+    return tokens
