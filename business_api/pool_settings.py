@@ -54,7 +54,7 @@ class PoolSettings(Group):
     eject_after: float = Field(3.0, gt=0)
     """A server gets nothing after so many failures in a row, until it answers a probe."""
     probe_seconds: float = Field(1.0, gt=0)
-    """How often servers are looked after."""
+    """How often servers are looked after; one that has just left sooner."""
     probe_deadline: float = Field(5.0, gt=0)
     stall_deadline: float = Field(10.0, gt=0)
     """A server with running answers that says nothing for so long is asked for its progress."""

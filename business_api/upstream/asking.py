@@ -55,9 +55,11 @@ class Asking:
         other = self.pool.another(asked)
         if other is not None and replica.out is not None:
             return other  # its place on a dead replica is free: nothing is added to the load of the tier
-        following = other or self.pool.again(asked)
-        pause = self._pause(failed, number, elsewhere=other is not None)
-        if following is None or pause >= asked.left_to_begin or pause > self._settings.longest_pause:
+        following = other or self.pool.again(asked) or self.pool.perhaps_back(asked)
+        if following is None:
+            return None
+        pause = self._pause(failed, number, elsewhere=following not in asked.tried)
+        if pause >= asked.left_to_begin or pause > self._settings.longest_pause:
             return None
         if not self.budget.spend():
             return None

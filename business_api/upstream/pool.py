@@ -13,6 +13,9 @@ from business_api.upstream.asked import Asked
 from business_api.upstream.choosing import chooser
 from business_api.upstream.replica import Replica
 
+MAY_BE_BACK = 0.5
+"""Seconds after which it is worth while to see again whether a replica that is out is back."""
+
 log = logging.getLogger(__name__)
 
 
@@ -79,7 +82,7 @@ class Pool:
         """Who is asked. When all are out, one of them is asked all the same: it may be back."""
         if len(self.replicas) == 1:
             return self.replicas[0]
-        return self.another(asked) or self.again(asked) or self._choose(self.replicas, asked)
+        return self.another(asked) or self.again(asked) or _longest_untried(self.replicas)
 
     def another(self, asked: Asked) -> Replica | None:
         """Who is asked instead of those that have been tried; None when no other one is in."""
@@ -90,6 +93,15 @@ class Pool:
     def again(self, asked: Asked) -> Replica | None:
         """Who may be asked a second time, after a pause; None when all are out."""
         return self._chosen([one for one in self.replicas if one.out is None], asked)
+
+    def perhaps_back(self, asked: Asked) -> Replica | None:
+        """Who has not failed this request and may have come back unseen; None: all were tried just now."""
+        untried = [
+            one
+            for one in self.replicas
+            if one not in asked.tried and one.clock() - one.tried_at >= MAY_BE_BACK
+        ]
+        return _longest_untried(untried) if untried else None
 
     def _chosen(self, inside: list[Replica], asked: Asked) -> Replica | None:
         """One of those that do not want to be left alone for now, or, if all do, one of all."""
@@ -128,6 +140,10 @@ class Pool:
         await asyncio.gather(*self._closing, return_exceptions=True)
         for replica in self._by_address.values():
             await _close(replica)
+
+
+def _longest_untried(outside: Sequence[Replica]) -> Replica:
+    return min(outside, key=lambda one: one.tried_at)
 
 
 async def _closed_when_idle(replica: Replica, patience: float) -> None:

@@ -44,7 +44,8 @@ class Replica:
     """A server and its circuit breaker: out after `strikes_out` strikes, in again after a success or a probe.
 
     `outstanding` are the tokens of the answers it runs; `busy_until` is when it wants to be asked again.
-    `out` says why it gets nothing, None while it is in. `leaving` ones are no longer in the pool.
+    `out` says why it gets nothing, None while it is in; `out_since` when it left, `tried_at` when it was last
+    seen whether it works. `leaving` ones are no longer in the pool.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Replica:
         self.outstanding = 0.0
         self.running = 0
         self.out: str | None = None
+        self.out_since = self.tried_at = clock()
         self.leaving = False
         self.busy_until = 0.0
         self.heard_at = clock()
@@ -88,6 +90,8 @@ class Replica:
         """Take an answer of so many tokens upon it."""
         if not self.running:
             self.heard_at = self.clock()
+        if self.out is not None:
+            self.tried_at = self.clock()
         return Load(self, prompt, expected)
 
     def succeeded(self) -> None:
@@ -105,6 +109,7 @@ class Replica:
     def eject(self, why: str) -> None:
         """Give it nothing until it is readmitted."""
         self.out = why
+        self.out_since = self.tried_at = self.clock()
         log.warning("the LLM server %s is out: %s", self.name, why)
 
     async def idle(self) -> None:

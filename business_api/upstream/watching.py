@@ -12,6 +12,9 @@ from business_api.upstream.progress import Counters, counters
 from business_api.upstream.replica import Replica
 from business_api.upstream.serving import says_a_token
 
+TICKS = 10
+"""A replica that has left is probed after this part of a round, then after twice as long each time."""
+
 log = logging.getLogger(__name__)
 
 
@@ -23,19 +26,26 @@ class Watch:
         self._resolved_at = time.monotonic()
 
     async def run(self) -> None:
-        """Look after every replica once a round, all at the same time."""
+        """Look after every replica once a round, all at the same time; after those that have left sooner."""
         while True:
-            await asyncio.sleep(self._settings.probe_seconds)
+            await asyncio.sleep(self._settings.probe_seconds / TICKS)
             try:
                 await self.round()
             except Exception:  # a bug in one round must not end the watch
                 log.exception("a round of the watch over the LLM servers failed")
 
     async def round(self) -> None:
-        """One look at every replica, and at the DNS name when it is time."""
+        """One look at every replica whose turn it is, and at the DNS name when it is time."""
         if self._settings.resolve_seconds and not self._settings.replicas:
             await self._follow_name()
-        await asyncio.gather(*(self._look_after(replica) for replica in self._pool.replicas))
+        await asyncio.gather(*(self._look_after(one) for one in self._pool.replicas if self.due(one)))
+
+    def due(self, replica: Replica) -> bool:
+        """Whether its turn has come."""
+        pause = self._settings.probe_seconds
+        if replica.out is not None:
+            pause = min(pause, max(pause / TICKS, replica.tried_at - replica.out_since))
+        return replica.clock() - replica.tried_at >= pause
 
     async def _follow_name(self) -> None:
         if time.monotonic() - self._resolved_at < self._settings.resolve_seconds:
@@ -48,12 +58,16 @@ class Watch:
 
     async def _look_after(self, replica: Replica) -> None:
         if replica.out is not None:
+            replica.tried_at = replica.clock()
             if await says_a_token(replica, self._settings):
                 replica.readmit()
             return
         silent = replica.running and replica.clock() - replica.heard_at > self._settings.stall_deadline
         elsewhere = self._elsewhere or len(self._pool.replicas) > 1
-        if silent and elsewhere and not await self._advances(replica):
+        if not silent or not elsewhere:
+            return
+        replica.tried_at = replica.clock()
+        if not await self._advances(replica):
             replica.eject("it makes no progress")
             replica.cut_off()
 
