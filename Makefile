@@ -68,7 +68,7 @@ test: .venv/dev/.ready .venv/node/.ready .venv/chromium/.ready .venv/redis/.read
 	TANDEM_REQUIRE_BROWSER=1 TANDEM_REQUIRE_NODE=1 TANDEM_REQUIRE_REDIS=1 $(DEV)/coverage run -m pytest -m "not vllm" $(ARGS)
 	@$(DEV)/coverage report --skip-covered --sort=cover | tail -25
 
-test-vllm: .venv/dev/.ready .venv/vllm/.ready models  ## the tier boundary on a real vLLM server (CPU build)
+test-vllm: .venv/dev/.ready .venv/vllm/.ready models  ## the tier boundary on real vLLM servers (CPU build)
 	.venv/models/bin/python -m models.prepare --for-vllm
 	TANDEM_REQUIRE_VLLM=1 $(DEV)/pytest -m vllm $(ARGS)
 

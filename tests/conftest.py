@@ -8,7 +8,7 @@ import pytest
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-pytest_plugins = ["tests.llm_fixtures"]
+pytest_plugins = ["tests.llm_fixtures", "tests.vllm_servers"]
 
 
 @pytest.fixture(autouse=True)

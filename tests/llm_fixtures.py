@@ -29,35 +29,30 @@ def embedded_llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
-def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Base URL (ending in /v1) of a real vLLM server, the CPU build. Starts in one to three minutes."""
-    if not (ROOT / ".venv/vllm/bin/vllm").is_file():
-        said = "vLLM's CPU build is not installed: `make .venv/vllm/.ready`"
-        if os.environ.get("TANDEM_REQUIRE_VLLM") == "1":
-            pytest.fail(said, pytrace=False)
-        pytest.skip(said)
-    with running_llm("vllm", tmp_path_factory.mktemp("vllm")) as url:
-        yield url
-
-
 @contextmanager
 def running_llm(engine: str, folder: Path, model: str = MODEL) -> Iterator[str]:
     """An LLM server on a free port, stopped by SIGTERM. Its log is in `folder` and shown when it fails."""
     port, log = free_port(), folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command("serve", model, "--engine", engine, "--port", str(port)),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment(),
-            start_new_session=True,
-        )
+    process = started_llm(engine, port, log, model)
     try:
-        _wait_until_ready(process, f"http://127.0.0.1:{port}/health", READY_SECONDS[engine], log)
+        wait_until_ready(process, port, READY_SECONDS[engine], log)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         stop(process)
+
+
+def started_llm(
+    engine: str, port: int, log: Path, model: str = MODEL, **variables: str
+) -> "subprocess.Popen[bytes]":
+    """`llm-server serve` as leader of a session of its own; its output is added to `log`."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command("serve", model, "--engine", engine, "--port", str(port)),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment(**variables),
+            start_new_session=True,
+        )
 
 
 def command(*arguments: str) -> list[str]:
@@ -91,7 +86,9 @@ def stop(process: "subprocess.Popen[bytes]") -> int:
         return process.wait()
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", health: str, patience: float, log: Path) -> None:
+def wait_until_ready(process: "subprocess.Popen[bytes]", port: int, patience: float, log: Path) -> None:
+    """Fails the test, with the end of the log, when it does not become healthy in so many seconds."""
+    health = f"http://127.0.0.1:{port}/health"
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and process.poll() is None:
         try:

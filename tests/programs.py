@@ -53,6 +53,12 @@ class Program:
         """Status and JSON."""
         return self._open(urllib.request.Request(self.url + path))[:2]
 
+    def text(self, path: str) -> str:
+        """The body of a 200."""
+        with urllib.request.urlopen(self.url + path, timeout=60) as reply:
+            said: bytes = reply.read()
+            return said.decode()
+
     def chat(self, message: str, **fields: Any) -> tuple[int, Any, Message]:
         """Status, JSON and headers of POST /chat."""
         sent = json.dumps({"message": message, **fields}).encode()

@@ -39,6 +39,8 @@ class Heard:
     text: str
     error: str | None
     exchange: dict[str, Any]
+    done: bool = False
+    """Whether `[DONE]` was sent."""
 
     @property
     def trail(self) -> list[str]:
@@ -64,31 +66,43 @@ class Tier:
 
     def ask(self, serial: int, *, stream: bool) -> Heard:
         """One question, on a connection of its own."""
-        parts = urlsplit(self.program.url)
-        connection = HTTPConnection(parts.hostname or "", parts.port, timeout=60)
-        body = json.dumps(asked(serial, stream=stream))
-        connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
-        reply = connection.getresponse()
-        said = reply.read()
-        connection.close()
-        text, _, _ = said_of(said)
-        return Heard(
-            reply.status,
-            ending_of(reply.status, said),
-            text,
-            _error_of(said),
-            self._recorded(reply.headers["X-Request-Id"]),
-        )
+        return heard_of(self.program, asked(serial, stream=stream))
 
-    def _recorded(self, exchange: str) -> dict[str, Any]:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            status, found = self.program.get(f"/exchanges/{exchange}")
-            if status == 200:
-                assert isinstance(found, dict)
-                return found
-            time.sleep(0.02)
-        raise AssertionError(f"{exchange} was not recorded")
+
+def heard_of(program: Program, body: dict[str, Any], arrived: list[float] | None = None) -> Heard:
+    """The answer to `body`, on a connection of its own; when its frames came is added to `arrived`."""
+    parts = urlsplit(program.url)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=300)
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    reply = connection.getresponse()
+    lines = []
+    for line in reply:
+        lines.append(line)
+        if arrived is not None and line.startswith(b"data: {"):
+            arrived.append(time.perf_counter())
+    connection.close()
+    said = b"".join(lines)
+    exchange = recorded(program, reply.headers["X-Request-Id"])
+    return Heard(
+        reply.status,
+        ending_of(reply.status, said),
+        said_of(said)[0],
+        _error_of(said),
+        exchange,
+        done=b"data: [DONE]" in said,
+    )
+
+
+def recorded(program: Program, exchange: str) -> dict[str, Any]:
+    """The exchange, once it is in the store."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        status, found = program.get(f"/exchanges/{exchange}")
+        if status == 200:
+            assert isinstance(found, dict)
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{exchange} was not recorded")
 
 
 @contextmanager
