@@ -85,9 +85,10 @@ class Network:
             f"Content-Length: {len(body)}",
             *(f"{name}: {value}" for name, value in headers.items()),
         ]
-        if any("\r" in line or "\n" in line for line in lines):
+        head = "\r\n".join(lines)
+        if not head.count("\r") == head.count("\n") == len(lines) - 1:
             raise ValueError("a header holds a line break")
-        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+        return head.encode("latin-1") + b"\r\n\r\n" + body
 
     async def aclose(self) -> None:
         """Close the pool."""

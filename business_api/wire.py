@@ -110,13 +110,15 @@ class CallerListens:
         task = asyncio.current_task()
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
-        self._watcher = asyncio.ensure_future(self._watch())
+        self._watcher = task.get_loop().create_task(self._watch())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        task = self._task
         self._watcher.cancel()
-        if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        del self._watcher, self._task  # they know us: a circle that only the garbage collection would end
+        if self._gone and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise CallerGone("the caller hung up") from exc
 
     async def _watch(self) -> None:
@@ -150,10 +152,13 @@ class EventStream(Response):
         waiting = Waiting(READER_SECONDS)
         try:
             async for body in self._bodies:
-                with waiting.until(time.monotonic() + READER_SECONDS):
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-        except TimeoutError as exc:
-            raise CallerGone("the caller does not read") from exc
+                waiting.begins(time.monotonic() + READER_SECONDS)
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                waiting.ends()
+        except asyncio.CancelledError as exc:
+            if waiting.ran_out():
+                raise CallerGone("the caller does not read") from exc
+            raise
         finally:
             waiting.close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

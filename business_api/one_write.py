@@ -1,0 +1,49 @@
+"""uvicorn's protocol, but that the head of a response leaves with the beginning of its body, in one write.
+
+uvloop writes at once: a head of its own is one more system call, one more packet, and wakes the caller for
+nothing.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+
+class OneWrite(HttpToolsProtocol):
+    """The protocol of one connection."""
+
+    def on_headers_complete(self) -> None:
+        """A request is here: hold the head of its response, unless it has no body, or is to say 100 first."""
+        super().on_headers_complete()
+        if self.scope["method"] != "HEAD" and not self.cycle.waiting_for_100_continue:
+            self.cycle.transport = _Holding(self.cycle)
+
+
+class _Holding(asyncio.Transport):
+    """Stands in for the transport of a response until there is something behind its head."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        super().__init__()
+        self._cycle, self._transport = cycle, cycle.transport
+        self._head = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep the first piece, send it with the second."""
+        if self._head:
+            self.let_go(bytes(data))
+        else:
+            self._head = bytes(data)
+
+    def let_go(self, behind: bytes = b"") -> None:
+        """Send what is held, and stand in no more."""
+        self._cycle.transport = self._transport
+        self._transport.write(self._head + behind)
+
+    def is_closing(self) -> bool:
+        """Of the connection."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Send what is held first."""
+        self.let_go()
+        self._transport.close()
