@@ -23,8 +23,6 @@ from business_api.wiring import wired
 
 GARBAGE = 10_000
 """Objects made, beyond those freed, until the youngest are looked through for what is no longer used."""
-SWITCH_SECONDS = 0.0005
-"""Longest time that the loop waits for a thread that computes, such as the one that stores records."""
 FAREWELL_SECONDS = 2.0
 """Longest time that connections stay open, each told to close with its next answer, once we stop."""
 INSIST_SECONDS = 5.0
@@ -72,7 +70,6 @@ async def _serve(settings: Settings, listening: socket.socket, place: Place | No
         gc.collect()
         gc.freeze()  # what is there now stays: it need not be looked through again and again
         gc.set_threshold(GARBAGE)
-        sys.setswitchinterval(SWITCH_SECONDS)
         await _Server(_config(app, settings), place, tally).serve(sockets=[listening])
     if place and tally:
         tally.keep()  # the sink is drained now
