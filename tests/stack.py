@@ -90,10 +90,8 @@ def running_stack(
     llm, shelf = llm or FakeLlm("It listens on port 8001 [1]."), shelf or FixedShelf((PORTS,))
     sink, guard, llm_settings = Sink.open(settings), Guard.open(settings), llm_settings or settings.llm
     admission = Admission(llm_settings, settings.guard.priorities)
-    upstream, metrics = (
-        Upstream(InProcess(llm), llm_settings, admission.observe),
-        watching(admission, sink, guard),
-    )
+    upstream = Upstream(InProcess(llm), llm_settings, admission.observe)
+    metrics = watching(admission, sink, guard)
     assistants = Assistants([*assistants, *_backed(fallbacks)])
     parts = Parts(
         assistants=assistants,
