@@ -1,7 +1,7 @@
 """The real app, guard and sink over a socket, with a scripted LLM and a fixed shelf behind them."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -109,12 +109,8 @@ def running_stack(
     )
     parts = remembering(parts, answer_cache(assistants, shelf, upstream), metrics)
     wires = Wired(parts, guard, sink, metrics, {"llm": upstream.problem}, LetterEmbedder().embed, "letters")
-    try:
-        with serving(create_app(wires, settings)) as url:
-            yield Stack(url, llm, shelf, sink, guard, admission.gate)
-    finally:
-        sink.close()
-        guard.close()
+    with closing(guard), closing(sink), serving(create_app(wires, settings)) as url:
+        yield Stack(url, llm, shelf, sink, guard, admission.gate)
 
 
 def _backed(fallbacks: Mapping[str, Upstream]) -> list[Assistant]:
