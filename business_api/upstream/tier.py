@@ -17,6 +17,7 @@ QUEUE = (
     "min_in_flight",
     "start_in_flight",
     "tolerated_queue",
+    "tolerated_pace",
     "max_queued",
     "queue_deadline",
 )
