@@ -45,8 +45,8 @@ class PoolSettings(Group):
     """A server that wants to be left alone for longer (Retry-After) is not waited for."""
     hedge: bool = False
     """Whether a second server is asked when the first content is later than its 95th percentile."""
-    hedge_share: float = Field(0.03, ge=0, le=1)
-    """Most tokens that hedges may take, of all."""
+    hedge_share: float = Field(0.025, ge=0, le=1)
+    """Most tokens that hedges may take, of all, by our estimate of what they take."""
     fallback_after: float = Field(10.0, gt=0)
     """Longest time until the first content while another model can still be asked."""
     resume: Literal["auto", "off"] = "auto"
