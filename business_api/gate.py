@@ -29,9 +29,9 @@ TURN = 0.618033988749895
 """The golden ratio's part: its multiples spread evenly over 0..1."""
 OVER_SHARE = 1.5
 """A key with so many times the requests of an even share is told that it is the one who asks too much."""
-SURE = 0.85
-"""Share of its time to wait that the estimate for a newcomer may take. Places come free unevenly, and who is
-refused in the end has waited for nothing."""
+SURE = 0.75
+"""Share of its time to wait that the estimate for a newcomer may take, unless its key asks less than an even
+share. Places come free unevenly, and who is refused in the end has waited for nothing."""
 WHY = {
     "hopeless": "would wait longer than it may",
     "full": "finds no room to wait",
@@ -92,7 +92,8 @@ class Gate:
         if not self.waiting and self._open(now):
             return [self._let_in(ticket, now)]
         wait = self._wait(ticket, now)
-        if wait is not None and wait > SURE * (ticket.deadline - now):
+        sure = SURE if self._share(ticket.key) >= 1 else 1.0
+        if wait is not None and wait > sure * (ticket.deadline - now):
             return [self._shed(ticket, "hopeless", wait)]
         if self.waiting < self._rules.most_waiting:
             self._queue.push(ticket)
@@ -165,7 +166,7 @@ class Gate:
 
     def _shed(self, ticket: Ticket, reason: str, wait: float | None) -> Verdict:
         self._shed_by[reason] += 1
-        alone = self._over_share(ticket.key)
+        alone = self._share(ticket.key) > OVER_SHARE
         self._gone(ticket)
         self._turn = (self._turn + TURN) % 1
         later = min(
@@ -177,9 +178,9 @@ class Gate:
         told = f"more comes in than the LLM tier can take, and this request {WHY[reason]}"
         return ticket, Overloaded(told, retry_after=later)
 
-    def _over_share(self, key: str) -> bool:
-        keys = len(self._present)
-        return keys > 1 and self._present[key] * keys > OVER_SHARE * self._present.total()
+    def _share(self, key: str) -> float:
+        """Requests of the key that run or wait, in even shares of all; 1 if it is alone."""
+        return self._present[key] * len(self._present) / self._present.total()
 
     def _gone(self, ticket: Ticket) -> None:
         self._present[ticket.key] -= 1

@@ -62,7 +62,7 @@ class Ladder:
 
     def __init__(self, plan: Plan, llm: Server) -> None:
         self._plan, self._llm = plan, llm
-        self._warm, self._seconds = plan.either((1.0, 3.5), (2.0, 7.0))
+        self._warm, self._seconds = plan.either((2.0, 7.0), (3.0, 13.0))
         self.curves: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
 
     def climbed(self) -> Iterator[str]:
