@@ -44,7 +44,7 @@ class Group(NamedTuple):
 GROUPS = {
     "cost": Group(cost, 60, 330),
     "batch": Group(batch, 35, 110),
-    "goodput": Group(goodput, 45, 330),
+    "goodput": Group(goodput, 100, 420),
     "outage": Group(outage, 12, 45),
     "killed": Group(killed, 22, 170),
     "frozen": Group(frozen, 12, 45),

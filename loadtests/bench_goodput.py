@@ -110,7 +110,7 @@ def _fairness(plan: Plan, llm: Server) -> Iterator[str]:
     keys = [_key(business.command, business.env(0), name) for name in ("polite", "flood")]
     shares = zip((POLITE_SHARE, FLOOD_SHARE), keys, strict=True)
     flows = tuple(Flow(rate=CAPACITY * share, key=key) for share, key in shares)
-    body, seconds = body_of(OURS, TOKENS), plan.either(6.0, 17.0)
+    body, seconds = body_of(OURS, TOKENS), plan.either(12.0, 17.0)
     with business.started() as (server, _):
         for _ in range(plan.rounds):
             yield "a polite key beside a flood"
