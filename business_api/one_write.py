@@ -5,6 +5,7 @@ nothing.
 """
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -12,11 +13,24 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 class OneWrite(HttpToolsProtocol):
     """The protocol of one connection."""
 
+    _answered: RequestResponseCycle | None = None
+
     def on_headers_complete(self) -> None:
         """A request is here: hold the head of its response, unless it has no body, or is to say 100 first."""
         super().on_headers_complete()
         if self.scope["method"] != "HEAD" and not self.cycle.waiting_for_100_continue:
             self.cycle.transport = _Holding(self.cycle)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller is gone: uvicorn tells the latest request, which need not be the one being answered."""
+        super().connection_lost(exc)
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
 
 
 class _Holding(asyncio.Transport):

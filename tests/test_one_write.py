@@ -142,6 +142,23 @@ async def test_requests_sent_ahead_are_answered_in_turn() -> None:
     assert [answer.rpartition(b"\r\n\r\n")[2] for answer in answers] == [b"", b"said", b"said"]
 
 
+async def test_a_caller_that_sent_requests_ahead_and_hangs_up_is_noticed_by_the_one_being_answered() -> None:
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    async def listening(scope: Scope, receive: Receive, send: Send) -> None:
+        await read(receive)
+        told.put_nowait("asked")
+        told.put_nowait((await receive())["type"])
+        await respond(send, 200, b"nobody reads this")
+        told.put_nowait("went on")
+
+    async with connected(listening) as (_, writer):
+        writer.write(request("POST") + request("POST"))
+        assert await told.get() == "asked"
+        writer.close()
+        assert [await told.get(), await told.get()] == ["http.disconnect", "went on"]
+
+
 async def test_listening_for_a_caller_leaves_nothing_to_the_garbage_collection() -> None:
     async def receive() -> Any:
         await asyncio.Event().wait()
