@@ -1,7 +1,11 @@
 """How fast places at the LLM tier become free, and how to keep them from becoming free all at once."""
 
+from collections import deque
+
 MEMORY = 64
 """Generations whose time in flight makes the mean."""
+LATELY = 8
+"""Latest of them, which tell that the mean is of another time: of long answers, or of servers that hung."""
 SPACING = 0.9
 """Starts follow each other by so much of the time in which one place becomes free: closer, so that no place
 stays empty because the time was measured long."""
@@ -21,6 +25,7 @@ class Turnover:
         self.hold: float | None = None
         self.cost = 1.0
         self._seen = 0
+        self._latest: deque[float] = deque(maxlen=LATELY)
         self._stirred = float("-inf")
 
     def stirred(self, now: float) -> None:
@@ -30,10 +35,16 @@ class Turnover:
     def ended(self, cost: float, hold: float, now: float) -> None:
         """A place of this cost (tokens) was held so long (s)."""
         self._seen += 1
+        self._latest.append(hold)
         self._stirred = now
         weight = 1 / min(self._seen, MEMORY)
         self.hold = hold if self.hold is None else self.hold + weight * (hold - self.hold)
         self.cost += weight * (cost - self.cost)
+
+    @property
+    def lately(self) -> float | None:
+        """The mean time that a place is held, or was of late if that is less (s)."""
+        return None if self.hold is None else min(self.hold, sum(self._latest) / len(self._latest))
 
     def wait(self, ahead: float, places: int, now: float) -> float | None:
         """Seconds until there is a place after `ahead` tokens; None before any generation has ended."""
@@ -62,11 +73,13 @@ class Spread:
 
     def opens(self, now: float) -> float:
         """When the next request may start, if there is a place: a moment that may lie in the past."""
-        if self._turnover.hold is None or now >= self._scarce_until:
+        hold = self._turnover.lately
+        if hold is None or now >= self._scarce_until:
             return now
-        return self._due - BURST * self._turnover.hold
+        return self._due - BURST * hold
 
     def started(self, places: int, now: float) -> None:
         """A request starts."""
-        if self._turnover.hold is not None and now < self._scarce_until:
-            self._due = max(self._due, now) + SPACING * self._turnover.hold / places
+        hold = self._turnover.lately
+        if hold is not None and now < self._scarce_until:
+            self._due = max(self._due, now) + SPACING * hold / places

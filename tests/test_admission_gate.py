@@ -100,6 +100,28 @@ def test_a_key_that_asks_less_than_its_share_may_use_all_of_its_time_to_wait() -
     assert [len(verdicts) for verdicts in polite] == [0, 1]
 
 
+def test_places_do_not_stay_empty_for_long_once_answers_take_a_hundredth_of_the_time() -> None:
+    found, now = gate(places=16), 0.0
+    running = [ticket(patience=1e9) for _ in range(80)]
+    for one in running:
+        found.arrive(one, 0.0)
+    while found.running or found.waiting:  # as of servers that hang until each answer's deadline
+        now += 100.0
+        for one in running:
+            if found.leave(one, now):
+                found.admit(now)
+    for _ in range(100):
+        found.arrive(ticket(now, patience=1e9), now)
+    began, started = now, dict[Ticket, float]()
+    while now < began + 60.0:
+        now += 0.1
+        for one in [one for one, since in started.items() if now - since >= 1.0]:
+            del started[one]
+            started |= {other: now for other, _ in found.leave(one, now)}
+        started |= {one: now for one, _ in found.admit(now)}
+    assert found.waiting == 0
+
+
 def test_who_has_waited_to_the_deadline_is_sent_away_then() -> None:
     found = gate(places=1)
     first, late = ticket(), ticket()
