@@ -99,6 +99,7 @@ class Limit:
         self._peak = self._fresh = 0
         self._capacity = self._full = float("inf")
         self._remembered = 0
+        self._answers = True
         self._trouble: _Trouble | None = None
         self._pace = TokenPace(bounds.pace_ms)
 
@@ -114,6 +115,7 @@ class Limit:
             longest = 2 * self._cost.typical_ms + hold * 1000
             sample = sample._replace(ttft_ms=min(sample.ttft_ms, longest))
         self._cost.learn(sample)
+        self._answers = True
         if not self._samples and self._since == float("-inf"):
             self._since = sample.sent
         self._samples.append(sample)
@@ -132,9 +134,11 @@ class Limit:
     def refused(self, now: float, in_flight: int) -> None:
         """A server had no room: less from now on, unless the last cut has yet to take effect.
 
-        For twice ROUNDS the limit stays below what was in flight.
+        For twice ROUNDS the limit stays below what was in flight. A refusal says nothing of room when no more
+        than the least was in flight, or when nobody has been answered since the last cut: the server is away.
         """
-        if in_flight <= self.places:
+        if self._answers and self._bounds.least < in_flight <= self.places:
+            self._answers = False
             self._capacity = self._limit * REFUSED_CUT
             self._full, self._remembered = in_flight - 1, 2 * ROUNDS
             self._set(self._capacity, now)

@@ -93,6 +93,7 @@ def test_a_refusal_cuts_once_until_the_cut_has_taken_effect() -> None:
     for in_flight in (100, 99, 95, 91):
         desk.limit.refused(desk.now, in_flight)
     assert desk.limit.places == 90
+    desk.tokens(1)
     desk.limit.refused(desk.now, 90)
     assert desk.limit.places == 81
 
@@ -104,12 +105,25 @@ def test_the_limit_stays_below_what_was_refused_for_a_while_and_then_tries_again
     assert desk.tokens(3000) > 99
 
 
+def test_a_server_that_is_away_and_says_503_to_everybody_costs_one_cut() -> None:
+    desk = Desk()
+    for in_flight in (80, 40, 20, 10, 5, 1):
+        desk.limit.refused(desk.now, in_flight)
+    assert desk.limit.places == 79
+
+
+def test_a_refusal_of_the_only_request_says_nothing_of_room() -> None:
+    desk = Desk()
+    desk.limit.refused(desk.now, 1)
+    assert desk.limit.places == 100
+
+
 def test_the_limit_never_leaves_its_bounds() -> None:
     desk = Desk(Bounds(start=5, least=4, most=6, tolerated_ms=250))
     assert desk.tokens(1000) == 6
-    desk.limit.refused(desk.now, 6)
-    desk.limit.refused(desk.now, 4)
-    desk.limit.refused(desk.now, 4)
+    for in_flight in (6, 5, 4):
+        desk.limit.refused(desk.now, in_flight)
+        desk.tokens(1)
     assert desk.limit.places == 4
 
 
