@@ -90,9 +90,16 @@ class InProcess:
 
     @classmethod
     def open(cls, url: str) -> "InProcess":
-        """`asgi://module:factory`, where factory() returns the LLM server's ASGI app."""
+        """`asgi://module:factory`, where factory() returns the LLM server's ASGI app.
+
+        Raises ValueError when there is none.
+        """
         module, _, factory = url.removeprefix("asgi://").partition(":")
-        return cls(getattr(importlib.import_module(module), factory)())
+        try:
+            made = getattr(importlib.import_module(module), factory)
+        except (ImportError, AttributeError) as exc:
+            raise ValueError(f"{url} names no LLM server of this installation: {exc}") from exc
+        return cls(made())
 
     async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> _MemoryReply:
         """See Transport."""

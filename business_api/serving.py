@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import shutil
 import signal
 import socket
@@ -82,9 +83,8 @@ def announce(settings: Settings, address: tuple[Any, ...]) -> None:
     host, port = address[:2]
     keys = "API keys are required" if settings.keys_required else "no API key is needed on loopback"
     workers = f", {settings.workers} workers" if settings.workers > 1 else ""
-    print(
-        f"business-api: http://{host}:{port}/ ({keys}), LLM at {settings.llm.url}{workers}", file=sys.stderr
-    )
+    llm = re.sub("//[^/]*@", "//", settings.llm.url)  # without credentials
+    print(f"business-api: http://{host}:{port}/ ({keys}), LLM at {llm}{workers}", file=sys.stderr)
 
 
 def _config(app: Any, settings: Settings) -> uvicorn.Config:

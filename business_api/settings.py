@@ -7,9 +7,9 @@ Sources, strongest first: environment variables `BUSINESS_API_*` (nested with `_
 import os
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +22,15 @@ from business_api.pool_settings import LLM_URL, Group, PoolSettings
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def _fits_a_header(key: SecretStr) -> SecretStr:
+    if not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
+        raise ValueError("holds a line break or a character beyond ASCII, and cannot be sent: take it out")
+    return key
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+
+
 class LlmSettings(PoolSettings):
     """The LLM tier, as seen from here."""
 
@@ -29,7 +38,7 @@ class LlmSettings(PoolSettings):
     """OpenAI base URL of the LLM server, or `asgi://module:factory` to run its ASGI app in this process."""
     model: str | None = None
     """Served name to ask for; None takes the first one that the server lists."""
-    api_key: SecretStr | None = None
+    api_key: ApiKey | None = None
     context_tokens: int = Field(2048, ge=256)
     """Context length of the model, prompt and answer together."""
     bytes_per_token: float = Field(3.0, gt=0.5)
@@ -67,7 +76,7 @@ class EmbeddingSettings(Group):
     """Base URL of a hosted OpenAI embeddings API."""
     dimension: int | None = None
     """Length of a hosted model's vectors; None asks for one when the service starts."""
-    api_key: SecretStr | None = None
+    api_key: ApiKey | None = None
     threads: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
     support: bool = False
     """Whether vectors decide about cited sentences whose words leave it open; see docs/citations.md."""
@@ -88,7 +97,7 @@ class RerankSettings(Group):
     place of the folder."""
     url: str | None = None
     """Base URL of a hosted API with `/rerank`, such as http://gpu-box:8002/v1 for vLLM."""
-    api_key: SecretStr | None = None
+    api_key: ApiKey | None = None
     threads: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
     """Threads of the ONNX model."""
     deadline: float = Field(0.5, gt=0)
@@ -100,7 +109,7 @@ class StoreSettings(Group):
 
     url: str | None = None
     """A Qdrant server; None uses the embedded engine in `var/index`, which one process may open at a time."""
-    api_key: SecretStr | None = None
+    api_key: ApiKey | None = None
     deadline: float = 5.0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from business_api.assistants import Assistant
 from business_api.errors import UpstreamTimeout
@@ -43,6 +44,19 @@ async def test_a_fallback_without_an_address_stops_the_start() -> None:
 async def test_a_setting_that_has_no_effect_on_a_fallback_stops_the_start() -> None:
     with pytest.raises(ValueError, match="take max_queued out"):
         await opened(BACKED, small={"url": URL, "max_queued": 3})
+
+
+async def test_a_server_of_this_process_that_is_not_there_stops_the_start() -> None:
+    with pytest.raises(ValueError, match="asgi://nosuch:app names no LLM server of this installation"):
+        await opened(BACKED, small={"url": "asgi://nosuch:app"})
+
+
+@pytest.mark.parametrize("key", [f"{SECRET}\n", f"“{SECRET}”"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ValidationError) as told:
+        LlmSettings(url=URL, api_key=SecretStr(key))
+    assert "take it out" in str(told.value)
+    assert SECRET not in str(told.value)
 
 
 async def test_only_what_some_assistant_names_is_opened_and_servers_bear_its_name() -> None:

@@ -25,7 +25,7 @@ async def _resolved(url: str) -> list[Address]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as exc:
-        raise UpstreamUnavailable("the name of the LLM servers cannot be resolved") from exc
+        raise UpstreamUnavailable(f"the name of the LLM servers, {host}, cannot be resolved") from exc
     hosts = sorted({str(where[0]) for *_, where in found})
     places = [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts]
     return [Address(urlunsplit((parts.scheme, place, parts.path, "", ""))) for place in places]
