@@ -15,7 +15,7 @@ from business_api.upstream.addresses import addresses_of
 from business_api.upstream.pool import Address, Pool, name_of
 from business_api.upstream.progress import Counters, read_counters
 from business_api.upstream.watching import Watch
-from tests.asgi_wire import Receive, Scope, Send, respond
+from tests.asgi_wire import Receive, Scope, Send, hang_up, respond
 from tests.fakes import FakeLlm, eventually, serving
 from tests.pools import NOBODY, PROMPT, SAID, heard, llm, pool_of, trail
 
@@ -61,6 +61,16 @@ class Engine(FakeLlm):
         await super().__call__(scope, receive, send)
 
 
+class Mute(FakeLlm):
+    """A server that takes requests and answers none."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await hang_up(receive)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 QUICK = {"stall_deadline": 0.2, "probe_seconds": 0.05, "connect_deadline": 0.5, "probe_deadline": 1.0}
 
 
@@ -76,6 +86,21 @@ async def test_who_waits_for_a_frozen_server_is_answered_by_another(mute: bool) 
     assert trail(running.attempts) == [("a", "stalled"), ("b", "answered")]
 
 
+async def test_who_was_sent_to_a_frozen_server_that_is_out_is_answered_by_another_that_is_back() -> None:
+    frozen, back = Engine(pieces=["x"]), llm()
+    frozen.frozen = frozen.mute = True
+    frozen.hang_before_first()
+    back.fail_with(500, "no")
+    async with pool_of(frozen, back, **QUICK, first_delta_deadline=60) as upstream:
+        for replica in upstream.pool.replicas:
+            replica.eject("told to")
+        asking = asyncio.create_task(heard(upstream))
+        await eventually(lambda: frozen.running > 0)
+        back.recover()
+        said, _ = await asking
+    assert said == SAID
+
+
 async def test_an_answer_on_a_server_that_freezes_is_gone_on_with_by_another() -> None:
     freezing, well = Engine(pieces=["The", " port", " is", " 8001."], continues=True), llm()
     freezing.frozen = True
@@ -84,6 +109,11 @@ async def test_an_answer_on_a_server_that_freezes_is_gone_on_with_by_another() -
         said, running = await heard(upstream)
     assert said == SAID
     assert trail(running.attempts) == [("a", "stalled"), ("b", "answered")]
+
+
+async def test_the_tier_is_ready_at_once_though_a_server_does_not_even_list_its_models() -> None:
+    async with pool_of(Mute(), llm(), connect_deadline=60) as upstream, asyncio.timeout(20):
+        assert await upstream.problem() is None
 
 
 async def test_a_server_that_works_at_a_long_prompt_is_left_alone() -> None:

@@ -117,8 +117,16 @@ class Upstream:
     async def problem(self) -> str | None:
         """Why no answer could be had now, or None when one of the servers answers."""
         replicas = self.pool.replicas
-        found = await asyncio.gather(*(problem_of(replica, self.settings) for replica in replicas))
-        if len(found) == 1 or None in found:
-            return found[0] if len(found) == 1 else None
+        looks = [asyncio.create_task(problem_of(replica, self.settings)) for replica in replicas]
+        try:
+            for look in asyncio.as_completed(looks):
+                if await look is None:
+                    return None
+        finally:
+            for one in looks:
+                one.cancel()
+        found = [one.result() for one in looks]
+        if len(found) == 1:
+            return found[0]
         told = (f"{replica.name}: {said}" for replica, said in zip(replicas, found, strict=True))
         return "no LLM server answers: " + "; ".join(told)

@@ -24,21 +24,35 @@ class Watch:
     def __init__(self, pool: Pool, settings: LlmSettings, *, elsewhere: bool = False) -> None:
         self._pool, self._settings, self._elsewhere = pool, settings, elsewhere
         self._resolved_at = time.monotonic()
+        self._looks: dict[Replica, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Look after every replica once a round, all at the same time; after those that have left sooner."""
-        while True:
-            await asyncio.sleep(self._settings.probe_seconds / TICKS)
-            try:
-                await self.round()
-            except Exception:  # a bug in one round must not end the watch
-                log.exception("a round of the watch over the LLM servers failed")
+        try:
+            while True:
+                await asyncio.sleep(self._settings.probe_seconds / TICKS)
+                try:
+                    await self.round()
+                except Exception:  # a bug in one round must not end the watch
+                    log.exception("a round of the watch over the LLM servers failed")
+        finally:
+            for look in self._looks.values():
+                look.cancel()
 
     async def round(self) -> None:
-        """One look at every replica whose turn it is, and at the DNS name when it is time."""
+        """Begin to look at every replica whose turn it is, and at the DNS name when it is time."""
         if self._settings.resolve_seconds and not self._settings.replicas:
             await self._follow_name()
-        await asyncio.gather(*(self._look_after(one) for one in self._pool.replicas if self.due(one)))
+        self._looks = {one: look for one, look in self._looks.items() if not look.done()}
+        for one in self._pool.replicas:  # one that hangs must not hold up the looks at others
+            if one not in self._looks and self.due(one):
+                self._looks[one] = asyncio.create_task(self._look(one))
+
+    async def _look(self, replica: Replica) -> None:
+        try:
+            await self._look_after(replica)
+        except Exception:
+            log.exception("a look at the LLM server %s failed", replica.name)
 
     def due(self, replica: Replica) -> bool:
         """Whether its turn has come."""
@@ -61,15 +75,20 @@ class Watch:
             replica.tried_at = replica.clock()
             if await says_a_token(replica, self._settings):
                 replica.readmit()
+            elif self._stalled(replica):
+                replica.cut_off()
             return
-        silent = replica.running and replica.clock() - replica.heard_at > self._settings.stall_deadline
-        elsewhere = self._elsewhere or len(self._pool.replicas) > 1
-        if not silent or not elsewhere:
+        if not self._stalled(replica):
             return
         replica.tried_at = replica.clock()
         if not await self._advances(replica):
             replica.eject("it makes no progress")
             replica.cut_off()
+
+    def _stalled(self, replica: Replica) -> bool:
+        """Whether it seems to hang with answers that others could give."""
+        silent = replica.running and replica.clock() - replica.heard_at > self._settings.stall_deadline
+        return bool(silent) and (self._elsewhere or len(self._pool.replicas) > 1)
 
     async def _advances(self, replica: Replica) -> bool:
         """Whether the model makes steps; without counters that say so, whether it says a token in time."""
