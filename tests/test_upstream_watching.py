@@ -91,7 +91,7 @@ async def test_who_was_sent_to_a_frozen_server_that_is_out_is_answered_by_anothe
     frozen.frozen = frozen.mute = True
     frozen.hang_before_first()
     back.fail_with(500, "no")
-    async with pool_of(frozen, back, **QUICK, first_delta_deadline=60) as upstream:
+    async with pool_of(frozen, back, **QUICK, first_delta_deadline=60) as upstream, asyncio.timeout(20):
         for replica in upstream.pool.replicas:
             replica.eject("told to")
         asking = asyncio.create_task(heard(upstream))
