@@ -7,7 +7,9 @@ from types import TracebackType
 
 
 class Waiting:
-    """The waits of one answer, one after the other: `begins` before an await, `ends` behind it.
+    """The waits of one task, one after the other: `begins` before an await, `ends` behind it.
+
+    `taken_up` says which task it is, before the first wait and when it becomes another one.
 
     Deltas come by the thousand, each on time: a timer of its own for each would cost more than reading it.
     Ours is set anew only when it rings, at the latest after `usual` seconds. A wait that runs out is
@@ -25,9 +27,12 @@ class Waiting:
         self._out = False
         self._cancelling = 0
 
+    def taken_up(self) -> None:
+        """The waits that follow are those of the current task. Asking for it before each would cost too much."""
+        self._task = asyncio.current_task()
+
     def begins(self, deadline: float) -> None:
         """The task is about to wait, at most until `deadline`, on the clock of `time.monotonic`."""
-        self._task = asyncio.current_task()
         self._due = deadline
         if deadline < self._rings_at:
             self._wind(deadline)
@@ -57,11 +62,12 @@ class Waiting:
             self._timer, self._rings_at = None, math.inf
 
     def until(self, deadline: float) -> "Waiting":
-        """As a context manager around one wait."""
+        """As a context manager around one wait of the current task."""
         self._due = deadline
         return self
 
     def __enter__(self) -> None:
+        self.taken_up()
         self.begins(self._due)
 
     def __exit__(

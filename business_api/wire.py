@@ -150,6 +150,7 @@ class EventStream(Response):
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         waiting = Waiting(READER_SECONDS)
+        waiting.taken_up()
         try:
             async for body in self._bodies:
                 waiting.begins(time.monotonic() + READER_SECONDS)

@@ -45,6 +45,7 @@ class Running:
         return (*trail, self._stream.attempt("abandoned")) if self._stream.under_way else trail
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
+        self._stream.taken_up()
         delta = self._stream.first
         while delta is not None:
             shown = self._noted(delta) if self._resumable else delta
@@ -101,6 +102,7 @@ class Running:
             asked = asked.continued(self._seam.asked_for, self._tokens_before)
         try:
             self._stream = await self._asking.begin(asked)
+            self._stream.taken_up()
         except ServiceError as exc:
             broke.attempts = tuple(self._asked.trail)
             raise broke from exc

@@ -22,6 +22,8 @@ CONTINUING = frozenset({"vllm", "llamacpp"})
 class Stream:
     """An answer of one replica. `begin` it, read it, close it however it ends.
 
+    Who reads calls `taken_up` once, then `waits` before and `rests` behind each delta that is waited for.
+
     `first` is the first delta, None of an empty answer; `arrived` are those that need not be waited for.
     `told` reads the deltas and has what the server says of the answer as a whole, once the stream has begun.
     """
@@ -30,6 +32,7 @@ class Stream:
         self.replica, self._asked, self._settings = replica, asked, settings
         self._load = replica.carry(asked.prompt_tokens, asked.expected_tokens)
         self._waiting = Waiting(settings.delta_deadline)
+        self.taken_up, self.rests = self._waiting.taken_up, self._waiting.ends
         self._began = time.perf_counter()
         self._reply: Reply | None = None
         self._outcome: str | None = None
@@ -107,11 +110,8 @@ class Stream:
     def waits(self) -> None:
         """The next delta is about to be waited for, with `told.next`."""
         now = self.replica.heard_at = time.monotonic()
-        self._waiting.begins(min(self._asked.until, now + self._settings.delta_deadline))
-
-    def rests(self) -> None:
-        """The delta is there."""
-        self._waiting.ends()
+        due, until = now + self._settings.delta_deadline, self._asked.until
+        self._waiting.begins(due if due < until else until)
 
     def ended_by(self, exc: BaseException) -> Unavailable | None:
         """What ended the wait, as the caller is told it; None when it was cancelled by somebody else."""
