@@ -28,7 +28,7 @@ class Waiting:
         self._cancelling = 0
 
     def taken_up(self) -> None:
-        """The waits that follow are those of the current task. Asking for it before each would cost too much."""
+        """The waits that follow are the current task's, which would cost too much to ask for each time."""
         self._task = asyncio.current_task()
 
     def begins(self, deadline: float) -> None:
