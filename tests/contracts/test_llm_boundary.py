@@ -65,7 +65,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     url: str = request.getfixturevalue(request.param)
     is_vllm = request.param == "vllm_server"
     metric = "vllm:num_requests_running{" if is_vllm else "llamacpp:requests_processing "
-    with httpx2.Client(base_url=url.removesuffix("/v1"), timeout=120, trust_env=False) as client:
+    # a busy server may close a connection that is idle: none is used twice
+    anew = {"Connection": "close"}
+    root = url.removesuffix("/v1")
+    with httpx2.Client(base_url=root, headers=anew, timeout=120, trust_env=False) as client:
         yield Server(client, metric, knows_its_name=is_vllm, echoes_request_ids=is_vllm)
 
 
