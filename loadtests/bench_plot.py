@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-COLOURS = {"plain": "#1f77b4", "direct": "#888888"}
-NAMES = {"plain": "ours", "direct": "the LLM server alone"}
+COLOURS = {"plain": "#1f77b4", "no admission": "#d62728", "direct": "#888888"}
+NAMES = {"plain": "ours", "no admission": "ours without admission", "direct": "the LLM server alone"}
+OTHERS = ("#2ca02c", "#9467bd", "#8c564b")
 
 
 def draw_goodput(curves: Mapping[str, Mapping[float, Sequence[float]]], capacity: float, path: Path) -> None:
@@ -16,12 +17,18 @@ def draw_goodput(curves: Mapping[str, Mapping[float, Sequence[float]]], capacity
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.5, 4.5), layout="constrained")
+    others = iter(OTHERS)
     for way, curve in curves.items():
         times = sorted(curve)
         found = [[good / capacity for good in curve[one]] for one in times]
         middle = [statistics.median(rounds) for rounds in found]
         (line,) = axes.plot(
-            times, middle, marker="o", markersize=4, color=COLOURS.get(way), label=NAMES.get(way, way)
+            times,
+            middle,
+            marker="o",
+            markersize=4,
+            color=COLOURS.get(way) or next(others),
+            label=NAMES.get(way, way),
         )
         lows, highs = [min(rounds) for rounds in found], [max(rounds) for rounds in found]
         axes.fill_between(times, lows, highs, color=line.get_color(), alpha=0.15)

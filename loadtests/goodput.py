@@ -1,6 +1,6 @@
 """Goodput against offered load, with and without admission, in virtual time: a table and a plot.
 
-    python -m loadtests.goodput          # about two minutes; loadtests/results/goodput.png and goodput.json
+    python -m loadtests.goodput          # about two minutes; loadtests/results/goodput_h100.png, goodput.json
 
 Callers come at random whatever became of the others (open loop). An answer is good when its first token came
 within the objective and its tokens kept the pace. The figures are counts of a simulation, the same on every
@@ -85,7 +85,7 @@ def main(times: Sequence[float] = TIMES) -> None:
     ours = {one: goodput(one, admission=True) for one in times}
     free = {one: goodput(one, admission=False) for one in times if one <= FREE_UP_TO}
     write("goodput", rows_of(ours, free))
-    draw(ours, free, RESULTS / "goodput.png")
+    draw(ours, free, RESULTS / "goodput_h100.png")
 
 
 if __name__ == "__main__":
