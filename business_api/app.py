@@ -105,8 +105,8 @@ async def _bad_query(request: Request, exc: Exception) -> Response:
 async def _http_error(request: Request, exc: Exception) -> Response:
     """No such route, or not with this method."""
     assert isinstance(exc, HTTPException)
-    what = "this method is not for" if exc.status_code == 405 else "nothing at"
-    said = NotFound(f"{what} {request.method} {request.url.path[:200]}")
+    method, path = request.method, request.url.path[:200]
+    said = NotFound(f"{path} takes no {method}" if exc.status_code == 405 else f"nothing at {method} {path}")
     response = error_response(said, dict(exc.headers or {}))
     response.status_code = exc.status_code
     return response

@@ -128,7 +128,7 @@ class LimitsPerKey:
 
 def _said(rate: Rate) -> str:
     units, _, span = rate.name.partition("_per_")
-    return f"{rate.limit} {units} in a {span}"
+    return f"{rate.limit} {units if rate.limit > 1 else units[:-1]} in a {span}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,10 +1,18 @@
 """The knobs of the pool of LLM servers: which one gets an answer, and what is done when one fails."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-LLM_URL = "^(https?://.+|asgi://.+:.+)$"
+
+def _of_a_server(url: str) -> str:
+    if not re.fullmatch("https?://.+|asgi://.+:.+", url):
+        raise ValueError("must begin with http:// or https://, or be asgi://module:factory")
+    return url
+
+
+LlmUrl = Annotated[str, AfterValidator(_of_a_server)]
 
 
 class Group(BaseModel):
@@ -16,7 +24,7 @@ class Group(BaseModel):
 class ReplicaSettings(Group):
     """One of several LLM servers with the same model."""
 
-    url: str = Field(pattern=LLM_URL)
+    url: LlmUrl
     weight: float = Field(1.0, gt=0)
     """Its share of the work, relative to the others."""
     name: str | None = None

@@ -83,7 +83,8 @@ def announce(settings: Settings, address: tuple[Any, ...]) -> None:
     host, port = address[:2]
     keys = "API keys are required" if settings.keys_required else "no API key is needed on loopback"
     workers = f", {settings.workers} workers" if settings.workers > 1 else ""
-    llm = re.sub("//[^/]*@", "//", settings.llm.url)  # without credentials
+    urls = [replica.url for replica in settings.llm.replicas] or [settings.llm.url]
+    llm = re.sub("//[^/]*@", "//", " and ".join(urls))  # without credentials
     print(f"business-api: http://{host}:{port}/ ({keys}), LLM at {llm}{workers}", file=sys.stderr)
 
 

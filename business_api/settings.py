@@ -17,7 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from business_api.pool_settings import LLM_URL, Group, PoolSettings
+from business_api.pool_settings import Group, LlmUrl, PoolSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,7 +34,7 @@ ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 class LlmSettings(PoolSettings):
     """The LLM tier, as seen from here."""
 
-    url: str = Field("http://127.0.0.1:8001/v1", pattern=LLM_URL)
+    url: LlmUrl = "http://127.0.0.1:8001/v1"
     """OpenAI base URL of the LLM server, or `asgi://module:factory` to run its ASGI app in this process."""
     model: str | None = None
     """Served name to ask for; None takes the first one that the server lists."""

@@ -28,7 +28,7 @@ def read_settings(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except SettingsError as exc:
-        fail(f'settings: {exc}; lists are written as JSON, such as \'["a", "b"]\'', code=2)
+        fail(f"settings: {_unread(exc)}", code=2)
     except tomllib.TOMLDecodeError as exc:
         fail(f"settings: {os.environ.get(PREFIX + 'FILE', 'business_api.toml')}: {exc}", code=2)
     except OSError as exc:
@@ -40,8 +40,19 @@ def read_settings(**given: Any) -> Settings:
 def _wrong(error: "ErrorDetails") -> str:
     """Which setting, by the name of its variable, and what is wrong with it."""
     name = PREFIX + "__".join(str(part).upper() for part in error["loc"])
-    said = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"]
-    return f"{name}: {said}"
+    if error["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    if error["type"] == "model_type":
+        return f'{name}: is a group of settings, written as JSON, such as \'{{"name": "value"}}\''
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _unread(exc: SettingsError) -> str:
+    """Which variable is not JSON: the error itself names only the group, the cause holds the text."""
+    text = getattr(exc.__cause__, "doc", None)
+    names = [name for name, value in os.environ.items() if name.startswith(PREFIX) and value == text]
+    such_as = """such as '["a", "b"]' or '{"name": "value"}'"""
+    return f"{' or '.join(names) or exc}: lists and groups are written as JSON, {such_as}"
 
 
 def _unknown_variables() -> list[str]:

@@ -52,7 +52,8 @@ def read_settings(environ: Mapping[str, str], **given: Any) -> Settings:
     try:
         settings = msgspec.convert(found, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as exc:
-        raise InvalidSetting(f"a setting is wrong: {exc}{_hint(found)}") from exc
+        what, _, name = str(exc).strip("`").partition(" - at `$.")
+        raise InvalidSetting(f"{PREFIX}{name.upper()}: {what}{_hint(found)}") from exc
     if not 0 <= settings.port <= 65535:
         raise InvalidSetting(f"port {settings.port} is not between 0 and 65535")
     if settings.threads < 1:

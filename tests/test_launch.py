@@ -99,7 +99,7 @@ def test_settings_come_from_options_then_variables_then_defaults() -> None:
 @pytest.mark.parametrize(
     ("environ", "complaint"),
     [
-        ({"LLM_SERVER_PORT": "http"}, "Expected `int`"),
+        ({"LLM_SERVER_PORT": "http"}, "LLM_SERVER_PORT: Expected `int`"),
         ({"LLM_SERVER_PORT": "tcp://10.0.0.1:8001"}, "enableServiceLinks: false"),
         ({"LLM_SERVER_PORT": "70000"}, "port 70000 is not between"),
         ({"LLM_SERVER_THREADS": "0"}, "threads must be 1 or more"),

@@ -38,12 +38,20 @@ async def served_model(replica: Replica, settings: LlmSettings) -> str:
     try:
         listed = {model["id"]: model.get("owned_by") for model in msgspec.json.decode(raw)["data"]}
     except (msgspec.DecodeError, UnicodeError, KeyError, TypeError, AttributeError) as exc:
-        raise UpstreamUnavailable("the LLM server does not list its models") from exc
+        raise _unlisted(reply.status) from exc
     wanted = settings.model or next(iter(listed), None)
     if wanted is None or wanted not in listed:
         raise UpstreamUnavailable(f"the LLM server does not serve {settings.model or 'any model'}")
     replica.model, replica.maker = wanted, str(listed[wanted])
     return wanted
+
+
+def _unlisted(status: int) -> UpstreamUnavailable:
+    """It sent no list of models: what is most probably wrong with the settings."""
+    if status in (401, 403):
+        return UpstreamUnavailable("the LLM server refused our credentials", retry_after=30)
+    hint = "; base URLs mostly end with /v1" if status == 404 else ""
+    return UpstreamUnavailable(f"the LLM server does not list its models (status {status}){hint}")
 
 
 async def problem_of(replica: Replica, settings: LlmSettings) -> str | None:
