@@ -5,6 +5,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import pytest
 
 from business_api.deadlines import HEADER
 from business_api.exchange import Degradation, Outcome
@@ -64,14 +65,16 @@ async def test_a_resumed_stream_is_whole_and_says_so(tmp_path: Path) -> None:
     assert [how for _, how in trail(exchange.attempts)] == ["broke_off", "answered"]
 
 
-async def test_the_callers_deadline_is_a_504_with_a_record(tmp_path: Path) -> None:
-    llm = FakeLlm()
-    llm.hang_before_first()
+@pytest.mark.parametrize("said", [0, 2], ids=["before the first content", "in the middle"])
+async def test_the_callers_deadline_is_a_504_with_a_record(tmp_path: Path, said: int) -> None:
+    llm = FakeLlm(pieces=["The", " port", " is", " 8001."])
+    llm.hang_after(said) if said else llm.hang_before_first()
     with running_stack(tmp_path, llm) as stack:
         status, text = await ask(stack, {HEADER: "300"})
         (exchange,) = stack.recorded()
     assert status == 504
-    assert msgspec.json.decode(text)["error"]["code"] == "upstream_timeout"
+    error = msgspec.json.decode(text)["error"]
+    assert (error["code"], error["message"]) == ("upstream_timeout", "the time for the whole answer was over")
     assert [how for _, how in trail(exchange.attempts)] == ["deadline"]
 
 

@@ -17,6 +17,7 @@ from business_api.waiting import Waiting
 
 CONTINUING = frozenset({"vllm", "llamacpp"})
 """Makers of servers that go on with a last message of the assistant, by what `/models` says of the owner."""
+OVER = "the time for the whole answer was over"
 
 
 class Stream:
@@ -93,7 +94,7 @@ class Stream:
 
     def _late(self) -> Failed:
         if self._asked.left <= 0:
-            return Failed("deadline", UpstreamTimeout("the time for the whole answer was over"), again=False)
+            return Failed("deadline", UpstreamTimeout(OVER), again=False)
         if self.replica.out is not None:
             return Failed("stalled", UpstreamTimeout("the LLM server makes no progress"), again=True)
         error = UpstreamTimeout("the LLM server did not begin to answer in time")
@@ -122,7 +123,8 @@ class Stream:
         if not self._waiting.ran_out():
             return None
         self._broke_off("stalled")
-        told = UpstreamTimeout("the LLM server stopped in the middle of the answer")
+        over = self._asked.left <= 0
+        told = UpstreamTimeout(OVER if over else "the LLM server stopped in the middle of the answer")
         told.__cause__ = exc
         return told
 

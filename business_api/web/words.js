@@ -15,7 +15,7 @@ const NOTES = {
   low_confidence: "The passages may not answer this question. Read the answer with care.",
   extractive_answer:
     "The language model was not available. These are sentences of the documents, word for word.",
-  resumed: "The language model stopped in the middle of this answer; another one of the same kind went on with it.",
+  resumed: "The language model stopped in the middle of this answer; it was continued from there.",
   fallback_model: "The usual language model was not available. Another one wrote this answer.",
   unsupported_citation: "The passages do not support every sentence that cited one.",
 };
@@ -50,7 +50,7 @@ const SETTERS = {
 };
 
 const FAILURES = {
-  overloaded: ["Many questions at once", "Every place in the queue is taken. It moves on quickly."],
+  overloaded: ["Many questions at once", "Every place is taken. It moves on quickly."],
   retrieval_unavailable: ["The documents cannot be searched", "The search is not available right now."],
   upstream_unavailable: ["The language model cannot be reached", "It may be starting. Nothing was lost."],
   upstream_timeout: ["The language model took too long", "It may be busy with other answers."],
