@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from business_api.assistants import Assistant
 from business_api.exchange import Exchange, Outcome, Question, Record
-from business_api.token_pace import FEWEST
+from business_api.token_pace import ms_per_token
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,5 @@ def _ms_per_token(exchange: Exchange) -> float | None:
     """Between the first token and the last; None of an answer that is too short to tell, or came in parts."""
     if exchange.outcome is not Outcome.ANSWERED or exchange.usage is None or len(exchange.attempts) != 1:
         return None
-    tokens = exchange.usage.completion_tokens
-    if tokens < FEWEST:
-        return None
-    return (exchange.attempts[0].ms - exchange.timings_ms["ttft"]) / (tokens - 1)
+    took = exchange.attempts[0].ms - exchange.timings_ms["ttft"]
+    return ms_per_token(took, exchange.usage.completion_tokens)

@@ -31,7 +31,26 @@ def _fits_a_header(key: SecretStr) -> SecretStr:
 ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 
 
-class LlmSettings(PoolSettings):
+class QueueSettings(Group):
+    """The queue in front of the LLM tier. Fallbacks have none of their own."""
+
+    max_in_flight: int = Field(1024, ge=1)
+    """Most questions at once that are being answered; the limit below it is found by itself."""
+    min_in_flight: int = Field(4, ge=1)
+    """The limit never falls below this."""
+    start_in_flight: int = Field(64, ge=1)
+    """The limit when the service starts; more wait in the queue."""
+    tolerated_queue: float = Field(0.25, gt=0)
+    """Longest wait in the LLM server's own queue, in seconds, before fewer are let through to it."""
+    tolerated_pace: float = Field(0.15, gt=0)
+    """Seconds that each further token of an answer may take, before fewer are let through at once."""
+    max_queued: int = Field(256, ge=0)
+    """Waiting requests; more are answered 503 or 429 with Retry-After."""
+    queue_deadline: float = Field(10.0, gt=0)
+    """Longest wait in our queue; who would wait longer is refused at once."""
+
+
+class LlmSettings(PoolSettings, QueueSettings):
     """The LLM tier, as seen from here."""
 
     url: LlmUrl = "http://127.0.0.1:8001/v1"
@@ -48,20 +67,6 @@ class LlmSettings(PoolSettings):
     delta_deadline: float = 30.0
     """Longest gap between two deltas, in seconds."""
     total_deadline: float = 600.0
-    max_in_flight: int = Field(1024, ge=1)
-    """Most questions at once that are being answered; the limit below it is found by itself."""
-    min_in_flight: int = Field(4, ge=1)
-    """The limit never falls below this."""
-    start_in_flight: int = Field(64, ge=1)
-    """The limit when the service starts; more wait in the queue."""
-    tolerated_queue: float = Field(0.25, gt=0)
-    """Longest wait in the LLM server's own queue, in seconds, before fewer are let through to it."""
-    tolerated_pace: float = Field(0.15, gt=0)
-    """Seconds that each further token of an answer may take, before fewer are let through at once."""
-    max_queued: int = Field(256, ge=0)
-    """Waiting requests; more are answered 503 or 429 with Retry-After."""
-    queue_deadline: float = Field(10.0, gt=0)
-    """Longest wait in our queue; who would wait longer is refused at once."""
 
 
 class EmbeddingSettings(Group):

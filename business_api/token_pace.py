@@ -28,6 +28,11 @@ class Answered(NamedTuple):
     ms_per_token: float
 
 
+def ms_per_token(after_first_ms: float, tokens: int) -> float | None:
+    """How far apart tokens are that took so long behind the first one; None when they are too few to tell."""
+    return after_first_ms / (tokens - 1) if tokens >= FEWEST else None
+
+
 class TokenPace:
     """Learns from whole answers. `full` says that no more should run at once."""
 

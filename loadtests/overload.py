@@ -16,7 +16,7 @@ import msgspec
 from business_api.gate import Gate, Rules, Verdict
 from business_api.limiting import Bounds
 from business_api.queueing import Ticket
-from business_api.token_pace import FEWEST
+from business_api.token_pace import ms_per_token
 from loadtests.simulated_batching import Batching, Generation, Preset, presets
 
 H100 = presets()["h100-8b"]
@@ -169,8 +169,9 @@ class Run:
             self._tell(self.gate.observe((now - one.sent) * 1000, one.prompt, now), now)
         for one in map(self._inside.pop, lasts):
             one.done = now
-            if one.first is not None and one.answer >= FEWEST:
-                self.gate.answered(one.ticket, 1000 * (now - one.first) / (one.answer - 1), now)
+            pace = ms_per_token(1000 * (now - (one.first or now)), one.answer)
+            if pace is not None:
+                self.gate.answered(one.ticket, pace, now)
             self._tell(self.gate.leave(one.ticket, now), now)
         self._step(now)
 

@@ -1,6 +1,5 @@
 """The story with kept answers: a scripted LLM, a clock, and an index that is fixed or real."""
 
-import asyncio
 from typing import Any
 
 from business_api.admission import Admission
@@ -11,39 +10,19 @@ from business_api.exchange import Exchange, Message, Question
 from business_api.extracting import extract
 from business_api.ids import new_id
 from business_api.metrics import Metrics
-from business_api.prompting import Prompting, Template
+from business_api.prompting import Prompting
 from business_api.retrieval import Retriever
 from business_api.rewriting import rewrite
-from business_api.settings import ROOT, LlmSettings
+from business_api.settings import LlmSettings
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
 from business_api.vector_store import Generations
 from business_api.wiring import remembering
 from tests.clocks import Clock
-from tests.fakes import FakeLlm, FixedJudge, FixedShelf, LetterEmbedder, Notebook, passage
+from tests.fakes import FakeLlm, FixedJudge, FixedShelf, LetterEmbedder, Notebook
+from tests.stack import PORTS, RELEASED, TEMPLATE, ShelfIndex
 
 SECONDS = 60
-TEMPLATE = "answer_with_markers/v1"
-PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
-
-
-class ShelfIndex:
-    """Says which index a shelf stands for; raises `error` if there is one, or says nothing for ever."""
-
-    def __init__(self, shelf: FixedShelf) -> None:
-        self.shelf = shelf
-        self.error: Exception | None = None
-        self.hangs = False
-        self.asked: list[str] = []
-
-    async def index(self, tenant: str) -> str:
-        """The shelf's index, the same for all tenants."""
-        self.asked.append(tenant)
-        if self.hangs:
-            await asyncio.Event().wait()
-        if self.error is not None:
-            raise self.error
-        return self.shelf.index
 
 
 def question(text: str = "Which port?", **fields: Any) -> Question:
@@ -93,11 +72,11 @@ class CachedStory:
         self.upstream = Upstream(InProcess(self.llm), settings)
         self.admission = Admission(settings, {})
         searching = Retriever({"kb": store}, LetterEmbedder(), 9.0, 9.0) if store else self.shelf
-        self.assistants, template = _assistants(assistant), Template.load(ROOT / "prompts", TEMPLATE)
+        self.assistants = _assistants(assistant)
         self.cache = AnswerCache(
             limit,
             assistants=self.assistants,
-            templates={TEMPLATE: template.version},
+            templates={TEMPLATE: RELEASED.version},
             stores={"kb": store or self.store},
             served=self.upstream.pool.models,
             clock=self.clock,
@@ -110,7 +89,7 @@ class CachedStory:
             rewrite=rewrite,
             retrieve=searching.retrieve,
             judge=self.judge.judge,
-            fill=Prompting({TEMPLATE: template}, 2048, 3.0).fill,
+            fill=Prompting({TEMPLATE: RELEASED}, 2048, 3.0).fill,
             generate=self.upstream.generate,
             extract=extract,
             record=self.metrics.counted(self.notebook.record, frozenset({"tandem", "plain"})),

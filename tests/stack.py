@@ -1,5 +1,6 @@
 """The real app, guard and sink over a socket, with a scripted LLM and a fixed shelf behind them."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from business_api.transport import InProcess
 from business_api.upstream import Upstream
 from business_api.upstream.tier import Tier
 from business_api.wiring import Wired, remembering, watching
-from tests.caching import ShelfIndex
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf, LetterEmbedder, passage, serving
 
 PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
@@ -58,6 +58,25 @@ class Stack:
         rows = self.sink.store.list("default", limit=500)
         found = [self.sink.store.get("default", row.id) for row in rows]
         return [exchange for exchange in reversed(found) if exchange is not None]
+
+
+class ShelfIndex:
+    """Says which index a shelf stands for; raises `error` if there is one, or says nothing for ever."""
+
+    def __init__(self, shelf: FixedShelf) -> None:
+        self.shelf = shelf
+        self.error: Exception | None = None
+        self.hangs = False
+        self.asked: list[str] = []
+
+    async def index(self, tenant: str) -> str:
+        """The shelf's index, the same for all tenants."""
+        self.asked.append(tenant)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.error is not None:
+            raise self.error
+        return self.shelf.index
 
 
 def answer_cache(assistants: Assistants, shelf: FixedShelf, upstream: Upstream) -> AnswerCache:

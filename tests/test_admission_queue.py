@@ -13,6 +13,17 @@ def served(queue: Queue, number: int) -> list[Ticket]:
     return [queue.pop() for _ in range(number)]
 
 
+def beside_a_flood(waiting: int, turns: int) -> Queue:
+    """A queue where `polite` has been served once, and then nothing for so many turns of `flood`."""
+    queue = Queue(3)
+    queue.push(ticket("polite"))
+    served(queue, 1)
+    for _ in range(waiting):
+        queue.push(ticket("flood"))
+    served(queue, turns)
+    return queue
+
+
 def test_one_key_is_served_in_order_of_arrival() -> None:
     queue = Queue(3)
     tickets = [ticket("a", cost) for cost in (100, 3000, 20, 900)]
@@ -32,12 +43,7 @@ def test_a_key_with_one_request_is_next_however_many_another_has() -> None:
 
 
 def test_a_key_that_asked_little_may_ask_several_times_at_once() -> None:
-    queue = Queue(3)
-    queue.push(ticket("polite"))
-    served(queue, 1)
-    for _ in range(200):
-        queue.push(ticket("flood"))
-    served(queue, 100)
+    queue = beside_a_flood(waiting=200, turns=100)
     for _ in range(SAVED + 4):
         queue.push(ticket("polite"))
     keys = [one.key for one in served(queue, SAVED + 6)]
@@ -94,12 +100,7 @@ def test_what_is_ahead_of_a_newcomer_is_what_is_served_before_it() -> None:
 
 
 def test_what_is_ahead_of_a_key_that_saved_tokens_is_only_its_own() -> None:
-    queue = Queue(3)
-    queue.push(ticket("polite"))
-    served(queue, 1)
-    for _ in range(50):
-        queue.push(ticket("flood"))
-    served(queue, 20)
+    queue = beside_a_flood(waiting=50, turns=20)
     late = ticket("polite")
     assert queue.ahead_of(late) == 0
     queue.push(late)

@@ -14,8 +14,9 @@ from business_api.errors import RetrievalUnavailable
 from business_api.exchange import Exchange, Message, Outcome, Question
 from business_api.passages import Candidate, Narrowing
 from tests import fake_answers
-from tests.caching import PORTS, SECONDS, CachedStory, question
+from tests.caching import SECONDS, CachedStory, question
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf, eventually
+from tests.stack import PORTS
 
 VARIED: dict[str, Any] = {
     "tenant": "another",

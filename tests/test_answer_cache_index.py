@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -12,19 +10,13 @@ from business_api.ingest.reindexing import reindex, rollback
 from business_api.vector_store import Generations
 from tests.caching import CachedStory
 from tests.fakes import FakeLlm
-from tests.places import Open, embedded, ingest
-from tests.qdrant_places import in_memory, over_http
+from tests.places import Open, ingest
 from tests.samples.embedder import SampleEmbedder
-from tests.vector_store_fixtures import IN_RAM
+from tests.vector_store_fixtures import open_
+
+__all__ = ["open_"]  # a fixture
 
 TEXTS = {f"{name}.md": f"The port of {name} is 8001." for name in ("anna", "bert", "carl")}
-
-
-@pytest.fixture(params=[embedded, in_memory, over_http])
-async def open_(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
-    with TemporaryDirectory(dir=IN_RAM) as folder:
-        async with request.param(Path(folder)) as place:
-            yield place
 
 
 @pytest.fixture

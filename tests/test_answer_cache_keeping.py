@@ -14,8 +14,9 @@ from business_api.answering import answer
 from business_api.errors import Overloaded, ServiceError
 from business_api.exchange import Degradation, Exchange, Message, Outcome
 from business_api.settings import LlmSettings
-from tests.caching import PORTS, SECONDS, CachedStory, question
+from tests.caching import SECONDS, CachedStory, question
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf
+from tests.stack import PORTS
 
 ONE_PLACE = LlmSettings(max_in_flight=1, min_in_flight=1, start_in_flight=1, max_queued=0)
 TOOL = {"type": "function", "function": {"name": "look_up"}}

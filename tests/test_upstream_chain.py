@@ -21,20 +21,14 @@ from business_api.upstream.replica import Replica
 from tests.chains import carried, chain_of, outcomes, small
 from tests.fakes import FakeLlm, eventually
 from tests.pools import NOBODY, SAID, heard, llm, settings_of
+from tests.test_upstream_faults import BEFORE
 
 STEPS = 120
 """More turns of the event loop than both attempts take in one process."""
 STOOD_IN = (Degradation.FALLBACK_MODEL,)
-FAULTS: dict[str, tuple[Callable[[FakeLlm], None], str]] = {
-    "hangs": (FakeLlm.hang_before_first, "late"),
-    "dies": (lambda one: one.die_after(0), "broke_off"),
-    "500": (lambda one: one.fail_with(500), "status_500"),
-    "503": (lambda one: one.fail_with(503), "status_503"),
-    "429": (lambda one: one.fail_with(429), "status_429"),
+FAULTS = BEFORE | {
     "wrong key": (lambda one: one.fail_with(401), "status_401"),
     "no such model": (lambda one: one.fail_with(404), "status_404"),
-    "error frame": (lambda one: one.error_frame_after(0), "broke_off"),
-    "drains": (lambda one: one.fail_with(503, "shutting down"), "draining"),
 }
 faults = pytest.mark.parametrize(("fail", "outcome"), FAULTS.values(), ids=FAULTS.keys())
 

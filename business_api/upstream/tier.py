@@ -7,21 +7,10 @@ from dataclasses import dataclass
 
 from business_api.assistants import Assistant
 from business_api.exchange import Generate
-from business_api.settings import LlmSettings, Settings
+from business_api.settings import LlmSettings, QueueSettings, Settings
 from business_api.upstream import Observe, Upstream
 from business_api.upstream.chain import Chain
 from business_api.upstream.pool import Pool
-
-QUEUE = (
-    "max_in_flight",
-    "min_in_flight",
-    "start_in_flight",
-    "tolerated_queue",
-    "tolerated_pace",
-    "max_queued",
-    "queue_deadline",
-)
-"""Settings of the queue, which is in front of the LLM tier alone."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +86,7 @@ def _used(known: Mapping[str, LlmSettings], assistants: Iterable[Assistant]) -> 
         told = settings.model_fields_set
         if not told & {"url", "replicas"}:  # the default is the address of the LLM tier itself
             raise ValueError(f"the fallback {name!r} (BUSINESS_API_LLM_FALLBACKS) needs a url, or replicas")
-        if unused := told.intersection(QUEUE):
+        if unused := told.intersection(QueueSettings.model_fields):
             raise ValueError(
                 f"the fallback {name!r} (BUSINESS_API_LLM_FALLBACKS) has no queue of its own: "
                 f"take {', '.join(sorted(unused))} out"
