@@ -11,7 +11,7 @@ import hashlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -70,17 +70,14 @@ class _Kept(msgspec.Struct, frozen=True, gc=False):
 class Recalled(Spoken):
     """A Generation that was given before, in deltas of which none is waited for."""
 
-    ready = True
-
     def __init__(self, past: Exchange) -> None:
         super().__init__(past.answer, model=past.versions["model"], finish_reason="stop")
         self.fingerprint = past.versions.get("fingerprint")
         self.usage = past.usage
 
-    async def __aiter__(self) -> AsyncIterator[Delta]:
+    def _deltas(self) -> Sequence[Delta]:
         size = max(DELTA_CHARS, math.ceil(len(self._text) / MOST_DELTAS))
-        for start in range(0, len(self._text), size):
-            yield Delta(self._text[start : start + size])
+        return [Delta(self._text[start : start + size]) for start in range(0, len(self._text), size)]
 
 
 class AnswerCache:

@@ -1,17 +1,19 @@
 """The chatbot: `POST /chat` and its page."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from business_api.answering import Answer, Parts, answer
+from business_api.arrivals import Rest, Take
 from business_api.chat_request import TandemFields
 from business_api.errors import ServiceError
-from business_api.exchange import Exchange, Message, Question
+from business_api.exchange import Delta, Exchange, Message, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
 from business_api.passages import Passage
@@ -86,7 +88,7 @@ class ChatbotApi:
                     body = await _whole(started)
                 return json_response(body, headers_of(started.exchange) | self.guard.limit_headers(caller))
         headers = headers_of(started.exchange) | self.guard.limit_headers(caller)
-        return EventStream(started, _events(started), headers)
+        return EventStream(started, partial(_stream, started), headers)
 
     async def _history(self, tenant: str, conversation: str) -> tuple[Message, ...]:
         turns = await asyncio.to_thread(self._turns, tenant, conversation)
@@ -102,26 +104,26 @@ class ChatbotApi:
         return page("chat.html")
 
 
-async def _events(started: Answer) -> AsyncIterator[bytes]:
-    """The passages, the deltas, the whole; what arrived together is yielded together."""
+async def _stream(started: Answer, write: Take[bytes]) -> bytes:
+    """Write the passages and the deltas, those that arrived together at once; what is left is the whole."""
     exchange = started.exchange
-    unsent = [event(_opening(exchange), "passages")]
+    unsent = event(_opening(exchange), "passages")
+
+    def take(deltas: Sequence[Delta]) -> Rest | None:
+        nonlocal unsent
+        body = unsent + b"".join([event({"text": one.text}, "delta") for one in deltas if one.text])
+        unsent = b""
+        return write(body) if body else None
+
     try:
-        async for delta in started:
-            if delta.text:
-                unsent.append(event({"text": delta.text}, "delta"))
-            if unsent and not started.ready:
-                yield b"".join(unsent)
-                unsent.clear()
+        await started.relay(take)
     except ServiceError as exc:
-        yield b"".join((*unsent, event({**exc.envelope(), "tandem": tandem_object(exchange)}, "error")))
-        return
-    yield b"".join((*unsent, event(_closing(exchange), "answer")))
+        return unsent + event({**exc.envelope(), "tandem": tandem_object(exchange)}, "error")
+    return unsent + event(_closing(exchange), "answer")
 
 
 async def _whole(started: Answer) -> dict[str, Any]:
-    async for _ in started:
-        pass
+    await started.whole()
     return {**_opening(started.exchange), **_closing(started.exchange)}
 
 

@@ -5,10 +5,12 @@ usage.
 """
 
 import re
-from collections import deque
+from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
+from business_api.arrivals import Rest, Take
 from business_api.errors import UpstreamUnavailable
 from business_api.exchange import Delta
 from business_api.frames import Choice, Content, Frame
@@ -26,9 +28,9 @@ _decode = msgspec.json.Decoder(Frame).decode
 
 
 class Deltas:
-    """The deltas of one reply. After the last one `finish_reason` and `usage` are set.
+    """The deltas of one reply: `begin`, then `relay`. After the last `finish_reason` and `usage` are set.
 
-    `arrived` holds those that need not be waited for: take them from its left, or by `next`.
+    `only_text`: so far there was nothing but text in them.
     """
 
     def __init__(self, reply: Reply) -> None:
@@ -36,40 +38,70 @@ class Deltas:
         self._rest = b""
         self._over = False
         self._failure: UpstreamUnavailable | None = None
-        self.arrived: deque[Delta] = deque()
+        self._arrived: list[Delta] = []
+        self.only_text = True
         self.model = ""
         self.fingerprint: str | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
-    async def next(self) -> Delta | None:
-        """The next delta, None behind the last one. Raises UpstreamUnavailable when the answer breaks off."""
-        while not self.arrived:
-            if self._failure is not None:
-                raise self._failure
-            if self._over and self.finish_reason in FINISHED and self.usage is not None:
-                return None
-            if self._over:
-                raise UpstreamUnavailable("the LLM server broke off before the answer was complete")
-            self._take(await self._reply.read())
-        return self.arrived.popleft()
+    async def begin(self) -> None:
+        """Wait until something has been said, or all. Raises UpstreamUnavailable if it breaks off before."""
+        while not self._arrived and not self._ended():
+            piece = await self._reply.read()
+            self._over = not piece
+            self._read(piece)
 
-    def _take(self, piece: bytes) -> None:
+    async def relay(self, take: Take[Sequence[Delta]]) -> None:
+        """Hand the deltas on to `take`, those that arrive together at once.
+
+        Raises UpstreamUnavailable behind the last one when the answer breaks off.
+        """
+
+        def arrive(piece: bytes) -> Rest | None:
+            if piece:
+                self._read(piece)
+            rest = None
+            if batch := self._arrived:
+                self._arrived = []
+                rest = take(batch)
+            return rest if self._failure is None else partial(self._break_off, rest)
+
+        if (rest := arrive(b"")) is not None:
+            await rest()
+        if not self._ended():
+            await self._reply.relay(arrive)
+            self._over = True
+            self._ended()
+
+    async def _break_off(self, rest: Rest | None) -> None:
+        if rest is not None:
+            await rest()
+        self._ended()
+
+    def _ended(self) -> bool:
+        """Whether the answer is complete. Raises UpstreamUnavailable if it never will be."""
+        if self._failure is not None:
+            raise self._failure
+        if self._over and (self.finish_reason not in FINISHED or self.usage is None):
+            raise UpstreamUnavailable("the LLM server broke off before the answer was complete")
+        return self._over
+
+    def _read(self, piece: bytes) -> None:
         """Read what arrived together. What is wrong with it is told behind the deltas before it."""
         text = self._rest + piece
         end = text.rfind(b"\n") + 1
         self._rest = text[end:]
-        self._over = not piece
         try:
             for payload in _PAYLOADS(text, 0, end):
                 if len(payload) > LONGEST_SHORT:
-                    self._read(_decode(payload))
+                    self._note(_decode(payload))
                 elif (short := payload.strip()) == b"[DONE]":
                     self._over = True
                     self._reply.release()
                     return
                 elif short:
-                    self._read(_decode(short))
+                    self._note(_decode(short))
             if len(self._rest) > MAX_FRAME:
                 raise UpstreamUnavailable("the LLM server sent a frame without end")
         except UpstreamUnavailable as exc:
@@ -78,7 +110,7 @@ class Deltas:
             self._failure = UpstreamUnavailable("the LLM server sent something that is not an answer")
             self._failure.__cause__ = exc
 
-    def _read(self, frame: Frame) -> None:
+    def _note(self, frame: Frame) -> None:
         if frame.error is not None:
             raise UpstreamUnavailable("the LLM server failed in the middle of the answer")
         self.model = frame.model or self.model
@@ -87,15 +119,16 @@ class Deltas:
         for choice in frame.choices or ():
             if choice.index == 0:
                 self.finish_reason = choice.finish_reason or self.finish_reason
-                self._add(choice)
+                said = choice.delta or NOTHING
+                if said.tool_calls or said.refusal or choice.logprobs:
+                    self.only_text = False
+                    self._arrived.append(_with_more_than_text(choice, said))
+                elif said.content:
+                    self._arrived.append(Delta(said.content))
                 return
 
-    def _add(self, choice: Choice) -> None:
-        said = choice.delta or NOTHING
-        if not (said.tool_calls or said.refusal or choice.logprobs):
-            if said.content:
-                self.arrived.append(Delta(said.content))
-            return
-        logprobs = {"content": choice.logprobs.content} if choice.logprobs else None
-        calls = [msgspec.to_builtins(call) for call in said.tool_calls or ()]
-        self.arrived.append(Delta(said.content or "", calls or None, logprobs, said.refusal))
+
+def _with_more_than_text(choice: Choice, said: Content) -> Delta:
+    logprobs = {"content": choice.logprobs.content} if choice.logprobs else None
+    calls = [msgspec.to_builtins(call) for call in said.tool_calls or ()]
+    return Delta(said.content or "", calls or None, logprobs, said.refusal)

@@ -5,12 +5,13 @@ one question with all that happened to it: the only mutable thing here, with one
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from business_api.arrivals import Take
 from business_api.assistants import Assistant
 from business_api.passages import Candidate, Citation, Narrowing, Passage, Query
 from business_api.usage import Attempt, Usage
@@ -152,10 +153,9 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Generation(Protocol):
-    """A running answer of the LLM, whose first content has arrived. Iterate once; close it however it ends.
+    """A running answer of the LLM, whose first content has arrived. Relay it once; close it however it ends.
 
-    Iterating raises UpstreamUnavailable or UpstreamTimeout when the answer breaks off. After the last
-    delta `finish_reason` and `usage` are set.
+    After the last delta `finish_reason` and `usage` are set.
     """
 
     model: str
@@ -169,11 +169,11 @@ class Generation(Protocol):
     def attempts(self) -> tuple[Attempt, ...]:
         """The trail so far: every try to have the LLM answer."""
 
-    @property
-    def ready(self) -> bool:
-        """Whether the next delta has arrived together with the last one."""
+    async def relay(self, take: Take[Sequence[Delta]]) -> None:
+        """Hand the deltas on to `take` as they arrive, those that arrive together at once.
 
-    def __aiter__(self) -> AsyncIterator[Delta]: ...
+        Raises UpstreamUnavailable or UpstreamTimeout when the answer breaks off, and what `take` raises.
+        """
 
     async def aclose(self) -> None:
         """Stop the LLM if it is still running. Harmless when it has ended."""

@@ -140,12 +140,13 @@ class HttpReply(Arriving):
 
     def __init__(self, connection: Connection, arrivals: Arrivals, status: int, headers: Headers) -> None:
         super().__init__(arrivals, status, headers)
-        self._connection, self._arrivals = connection, arrivals
+        self._connection = connection
         self._released = False
 
     def release(self) -> None:
         """The rest is of no interest; the connection is, if the response ends within LINGER_SECONDS."""
         self._released = True
+        self._arrivals.stop()
         if not self._arrivals.over:
             asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
 

@@ -71,6 +71,7 @@ class _MemoryReply(Arriving):
 
     def release(self) -> None:
         """There is no connection to keep."""
+        self._arrivals.stop()
 
     async def aclose(self) -> None:
         """Tell the app that nobody reads; cut it off if it goes on."""

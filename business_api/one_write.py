@@ -5,9 +5,14 @@ nothing.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
+from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from business_api.arrivals import Rest, Take
 
 
 class OneWrite(HttpToolsProtocol):
@@ -61,3 +66,23 @@ class _Holding(asyncio.Transport):
         """Send what is held first."""
         self.let_go()
         self._transport.close()
+
+
+def writes_at_once(send: Send, patiently: Callable[[Rest], Awaitable[None]]) -> Take[bytes] | None:
+    """How to write a piece of a chunked body without a coroutine; None if `send` is not plainly uvicorn's.
+
+    For responses that have been started. What lies unread is waited for by `patiently`.
+    """
+    cycle = getattr(send, "__self__", None)
+    if not isinstance(cycle, RequestResponseCycle) or not cycle.chunked_encoding:
+        return None
+    flow = cycle.flow
+
+    def write(body: bytes) -> Rest | None:
+        if not cycle.disconnected:
+            cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            if flow.write_paused:
+                return partial(patiently, flow.drain)
+        return None
+
+    return write

@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -18,7 +19,7 @@ from business_api.errors import InvalidRequest
 from business_api.exchange import Delta, Exchange, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
-from business_api.openai_stream import streamed, wire_reason
+from business_api.openai_stream import stream, wire_reason
 from business_api.tandem_object import tandem_object
 from business_api.wire import (
     CallerListens,
@@ -91,7 +92,7 @@ class OpenAiApi:
                 return json_response(body, headers_of(started.exchange) | self.guard.limit_headers(caller))
         usage = asked.stream_options is not None and asked.stream_options.include_usage
         headers = headers_of(started.exchange) | self.guard.limit_headers(caller)
-        return EventStream(started, streamed(started, usage), headers)
+        return EventStream(started, partial(stream, started, usage), headers)
 
     async def models(self, request: Request) -> Response:
         """List the assistants."""
@@ -143,7 +144,7 @@ class OpenAiApi:
 
 
 async def _completion(started: Answer) -> dict[str, Any]:
-    deltas = [delta async for delta in started]
+    deltas = await started.whole()
     exchange = started.exchange
     return {
         "id": f"chatcmpl-{exchange.id}",

@@ -1,11 +1,12 @@
 """An answer as OpenAI's stream of chunks: what does not change from chunk to chunk is encoded once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from business_api.answering import Answer
+from business_api.arrivals import Rest, Take
 from business_api.errors import ServiceError
 from business_api.exchange import Delta, Exchange
 from business_api.tandem_object import tandem_object
@@ -53,31 +54,30 @@ class Chunks:
         return event({**self._head, "choices": [], **more})
 
 
-async def streamed(started: Answer, include_usage: bool) -> AsyncIterator[bytes]:
-    """A role, the deltas, the finish, then the `tandem` object in the last chunk, and `[DONE]`.
+async def stream(started: Answer, include_usage: bool, write: Take[bytes]) -> bytes:
+    """Write a role and the deltas; what is left to write is the finish, the `tandem` object, and `[DONE]`.
 
-    Chunks of deltas that arrived together are yielded together, to be sent by one write.
+    Chunks of deltas that arrived together are one write.
     """
     exchange = started.exchange
     chunks = Chunks(exchange, include_usage=include_usage)
-    unsent = [chunks.chunk({"role": "assistant", "content": ""})]
+    of, unsent = chunks.of, chunks.chunk({"role": "assistant", "content": ""})
+
+    def take(deltas: Sequence[Delta]) -> Rest | None:
+        nonlocal unsent
+        body = unsent + (of(deltas[0]) if len(deltas) == 1 else b"".join(map(of, deltas)))
+        unsent = b""
+        return write(body) if body else None
+
     try:
-        async for delta in started:
-            if chunk := chunks.of(delta):
-                unsent.append(chunk)
-            if unsent and not started.ready:
-                yield b"".join(unsent)
-                unsent.clear()
+        await started.relay(take)
     except ServiceError as exc:
-        yield b"".join((*unsent, event({**exc.envelope(), "tandem": tandem_object(exchange)})))
-        return
+        return unsent + event({**exc.envelope(), "tandem": tandem_object(exchange)})
     tandem = tandem_object(exchange)
     if include_usage:
-        unsent.append(chunks.chunk({}, wire_reason(exchange)))
-        unsent.append(chunks.without_choice(usage=exchange.usage, tandem=tandem))
-    else:
-        unsent.append(chunks.chunk({}, wire_reason(exchange), tandem=tandem))
-    yield b"".join((*unsent, DONE))
+        unsent += chunks.chunk({}, wire_reason(exchange))
+        return unsent + chunks.without_choice(usage=exchange.usage, tandem=tandem) + DONE
+    return unsent + chunks.chunk({}, wire_reason(exchange), tandem=tandem) + DONE
 
 
 def wire_reason(exchange: Exchange) -> str | None:

@@ -7,7 +7,7 @@ them. What fails, is late or makes no sense is left out and named; nothing is ra
 import asyncio
 import datetime
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -16,7 +16,7 @@ import msgspec
 
 from business_api.assistants import Assistant
 from business_api.errors import ServiceError
-from business_api.exchange import Degradation, Generate, Message, Prompt, Question, Rewritten
+from business_api.exchange import Degradation, Delta, Generate, Message, Prompt, Question, Rewritten
 from business_api.narrowing import LookUp, combined, offer, read, response_format
 from business_api.passages import Narrowing, Query
 from business_api.settings import RewritingSettings
@@ -32,6 +32,10 @@ TURNS = 4
 """So much of question and history goes into a short call: the ends of what is longer, the last turns."""
 
 T = TypeVar("T")
+
+
+class _LineSaid(Exception):
+    """The LLM has said the one line that is wanted."""
 
 
 class Fillable(Protocol):
@@ -192,13 +196,19 @@ class Rewriting:
         request_id = f"{course.question.id}-{task.partition('/')[0]}"
         generate = self.chains.get(course.question.assistant, self.generate)
         generation = await generate(prompt, {"temperature": 0.0, **(sampling or {})}, request_id)
-        said = ""
+        said: list[str] = []
+
+        def note(deltas: Sequence[Delta]) -> None:
+            said.extend(delta.text for delta in deltas)
+            if stop_after_line and "\n" in "".join(said).strip():
+                raise _LineSaid
+
         async with aclosing(generation):
-            async for delta in generation:
-                said += delta.text
-                if stop_after_line and "\n" in said.strip():
-                    return said, True
-        return said, generation.finish_reason != "length"
+            try:
+                await generation.relay(note)
+            except _LineSaid:
+                return "".join(said), True
+        return "".join(said), generation.finish_reason != "length"
 
 
 async def rewrite(question: Question, assistant: Assistant) -> Rewritten:

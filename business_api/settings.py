@@ -159,7 +159,7 @@ class SinkSettings(Group):
 
     segment_bytes: int = 8 * 1024 * 1024
     """A spool segment is closed and synced at this size."""
-    drain_seconds: float = 0.05
+    drain_seconds: float = 0.2
     """Longest time an exchange waits in the spool before it is in the store."""
     spool_bytes: int = Field(1024**3, ge=4096)
     """Most that one process keeps while the store cannot take it; more is dropped, and counted."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from business_api.arrivals import Take
 from business_api.errors import UpstreamTimeout, UpstreamUnavailable
 from business_api.http_client import HttpReply, Pool
 from business_api.in_process import InProcess
@@ -26,6 +27,9 @@ class Reply(Protocol):
 
     async def read(self) -> bytes:
         """What has arrived of the body, as soon as there is something; nothing at its end."""
+
+    async def relay(self, take: Take[bytes]) -> None:
+        """Hand the body on to `take` as it arrives, until its end or `release`; raises what `take` raises."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     def release(self) -> None:

@@ -3,9 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 
+import msgspec
+
+from business_api.arrivals import Rest, Take
 from business_api.citations import Citing
 from business_api.errors import CallerGone, Refused, ServiceError
 from business_api.exchange import Degradation, Delta, Exchange, Generation, Outcome, Record
@@ -22,24 +26,28 @@ class Spoken:
     ttft_ms = 0.0
     attempts: tuple[Attempt, ...] = ()
     degraded: tuple[Degradation, ...] = ()
-    ready = False
 
     def __init__(self, text: str, *, model: str, finish_reason: str) -> None:
         self.model = model
         self.finish_reason: str | None = finish_reason
         self._text = text
 
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        yield Delta(self._text)
+    async def relay(self, take: Take[Sequence[Delta]]) -> None:
+        """All of it, together."""
+        if (rest := take(self._deltas())) is not None:
+            await rest()
+
+    def _deltas(self) -> Sequence[Delta]:
+        return [Delta(self._text)]
 
     async def aclose(self) -> None:
         """Nothing runs."""
 
 
 class Answer:
-    """An answer that has begun. Iterate over its deltas once, inside `async with`; empty ones are possible.
+    """An answer that has begun. Relay its deltas once, inside `async with`; empty ones are possible.
 
-    When the deltas end the exchange is complete and recorded. Iterating raises Unavailable when the answer
+    When the deltas end the exchange is complete and recorded. Relaying raises Unavailable when the answer
     breaks off; leaving the context before the end stops the LLM and records the exchange as abandoned.
     """
 
@@ -67,33 +75,52 @@ class Answer:
         self._finish(exc or GeneratorExit())
         await self._generation.aclose()
 
-    @property
-    def ready(self) -> bool:
-        """Whether the next delta has arrived together with the last one: they may be sent together."""
-        return self._generation.ready
-
-    async def __aiter__(self) -> AsyncIterator[Delta]:
+    async def relay(self, take: Take[Sequence[Delta]]) -> None:
+        """Hand the deltas on to `take`, those that arrived together at once."""
+        noted = self._noted(take)
         try:
-            async for delta in self._generation:
-                shown = delta if self._citing is None else await self._cited(delta, self._citing)
-                self._said.append(shown.text)
-                if shown.tool_calls:
-                    self.exchange.tool_calls.extend(shown.tool_calls)
-                yield shown
+            if self._citing is None:
+                await self._generation.relay(noted)
+            else:
+                await self._cited(self._citing, noted)
             self.exchange.finish_reason = self._generation.finish_reason
             self.exchange.usage = self._generation.usage
-            if self._citing is not None and (rest := await self._citing.end()):
-                self._said.append(rest)
-                yield Delta(rest)
         except Exception as exc:
             self._finish(exc)
             raise named(exc, self.exchange) from exc
         self._finish(None)
 
-    async def _cited(self, delta: Delta, citing: Citing) -> Delta:
-        """What may be shown of a delta now; all of its text may be held back."""
-        text = await citing.feed(delta.text)
-        return Delta(text, delta.tool_calls, delta.logprobs, delta.refusal)
+    async def whole(self) -> list[Delta]:
+        """All deltas, once the last one has come."""
+        deltas: list[Delta] = []
+        await self.relay(deltas.extend)
+        return deltas
+
+    def _noted(self, take: Take[Sequence[Delta]]) -> Take[Sequence[Delta]]:
+        said, exchange = self._said, self.exchange
+
+        def note(deltas: Sequence[Delta]) -> Rest | None:
+            for delta in deltas:
+                said.append(delta.text)
+                if delta.tool_calls:
+                    exchange.tool_calls.extend(delta.tool_calls)
+            return take(deltas)
+
+        return note
+
+    async def _cited(self, citing: Citing, take: Take[Sequence[Delta]]) -> None:
+        """Relay what may be shown of each delta; all of its text may be held back."""
+
+        async def show(deltas: Sequence[Delta]) -> None:
+            if (rest := take(deltas)) is not None:
+                await rest()
+
+        async def check(deltas: Sequence[Delta]) -> None:
+            await show([msgspec.structs.replace(one, text=await citing.feed(one.text)) for one in deltas])
+
+        await self._generation.relay(lambda deltas: partial(check, deltas))
+        if text := await citing.end():
+            await show([Delta(text)])
 
     def _finish(self, exc: BaseException | None) -> None:
         """Record the exchange, once, with how it ended."""

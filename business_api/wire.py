@@ -4,9 +4,9 @@ import asyncio
 import logging
 import math
 import re
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -17,12 +17,13 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from business_api.answering import Answer
+from business_api.arrivals import Rest, Take
 from business_api.deadlines import HEADER, honour
 from business_api.errors import BodyTooLarge, CallerGone, InvalidRequest, ServiceError, UnsupportedMediaType
 from business_api.exchange import Exchange
 from business_api.guard import Caller, Guard
 from business_api.ids import new_id
-from business_api.waiting import Waiting
+from business_api.one_write import writes_at_once
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -131,38 +132,43 @@ class CallerListens:
 class EventStream(Response):
     """Server-sent events of an answer that has begun. A caller who hangs up ends the answer at once.
 
-    What `bodies` yields is sent at once; a reader who lets it lie for READER_SECONDS counts as gone.
+    `tell` writes them, and returns the last; a reader who lets one lie for READER_SECONDS counts as gone.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, answer: Answer, bodies: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, answer: Answer, tell: Callable[[Take[bytes]], Awaitable[bytes]], headers: Mapping[str, str]
+    ) -> None:
         super().__init__(headers={**headers, "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._answer, self._bodies = answer, bodies
+        self._answer, self._tell = answer, tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events; the answer is ended and recorded whatever happens."""
         with suppress(CallerGone):
             async with self._answer, CallerListens(receive):
-                await self._send(send)
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                last = await self._tell(writes_at_once(send, _read_in_time) or _sending(send))
+                await _read_in_time(partial(send, {"type": "http.response.body", "body": last}))
 
-    async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        waiting = Waiting(READER_SECONDS)
-        waiting.taken_up()
-        try:
-            async for body in self._bodies:
-                waiting.begins(time.monotonic() + READER_SECONDS)
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-                waiting.ends()
-        except asyncio.CancelledError as exc:
-            if waiting.ran_out():
-                raise CallerGone("the caller does not read") from exc
-            raise
-        finally:
-            waiting.close()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+def _sending(send: Send) -> Take[bytes]:
+    """Sends a piece of the body, for servers that do not write at once."""
+
+    def write(body: bytes) -> Rest:
+        event = {"type": "http.response.body", "body": body, "more_body": True}
+        return partial(_read_in_time, partial(send, event))
+
+    return write
+
+
+async def _read_in_time(sent: Rest) -> None:
+    try:
+        async with asyncio.timeout(READER_SECONDS):
+            await sent()
+    except TimeoutError as exc:
+        raise CallerGone("the caller does not read") from exc
 
 
 async def served(

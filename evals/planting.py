@@ -76,8 +76,7 @@ async def tell(
     messages = (Message("user", case.mail.question.removeprefix("Q: ")),)
     question = Question(id=new_id(), tenant="default", assistant=assistant.name, messages=messages)
     async with await answer(question, parts) as told:
-        async for _ in told:
-            pass
+        await told.whole()
     return told.exchange
 
 

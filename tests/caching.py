@@ -20,6 +20,7 @@ from business_api.vector_store import Generations
 from business_api.wiring import remembering
 from tests.clocks import Clock
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf, LetterEmbedder, Notebook
+from tests.reading import text_of
 from tests.stack import PORTS, RELEASED, TEMPLATE, ShelfIndex
 
 SECONDS = 60
@@ -34,7 +35,7 @@ def question(text: str = "Which port?", **fields: Any) -> Question:
 async def read(started: Answer) -> str:
     """The whole answer."""
     async with started:
-        return "".join([delta.text async for delta in started])
+        return await text_of(started)
 
 
 def _assistants(fields: dict[str, Any]) -> Assistants:

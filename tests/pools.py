@@ -11,6 +11,7 @@ from business_api.settings import LlmSettings
 from business_api.upstream import Running, Upstream
 from business_api.upstream.chain import Chain
 from tests.fakes import FakeLlm, serving
+from tests.reading import text_of
 
 PROMPT = Prompt(messages=(Message(role="user", content="Where?"),), max_tokens=20)
 PIECES = ["The ", "port ", "is ", "8001."]
@@ -47,7 +48,7 @@ async def heard(upstream: Upstream | Chain, **sampling: Any) -> tuple[str, Runni
     """What was said to the end, and the answer, which is closed."""
     running = await upstream.generate(PROMPT, sampling, "id-1")
     try:
-        return "".join([delta.text async for delta in running]), running
+        return await text_of(running), running
     finally:
         await running.aclose()
 

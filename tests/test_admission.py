@@ -17,6 +17,7 @@ from business_api.transport import InProcess
 from business_api.upstream import Upstream
 from loadtests.overload import RULES
 from tests.fakes import FakeLlm, FixedShelf, eventually
+from tests.reading import text_of
 from tests.test_answering import Stage, read
 
 PLAIN = Assistant(name="plain")
@@ -118,7 +119,7 @@ async def test_the_place_is_held_while_the_answer_runs_and_free_at_its_end() -> 
     stage, door = staged()
     async with await stage.begin() as started:
         assert door.gate.running == 1
-        assert [delta.text async for delta in started]
+        assert await text_of(started)
         assert door.gate.running == 0
     assert stage.exchange.timings_ms["queue"] >= 0
 

@@ -16,6 +16,7 @@ from business_api.exchange import Degradation, Exchange, Message, Outcome
 from business_api.settings import LlmSettings
 from tests.caching import SECONDS, CachedStory, question
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf
+from tests.reading import leave_after_the_first
 from tests.stack import PORTS
 
 ONE_PLACE = LlmSettings(max_in_flight=1, min_in_flight=1, start_in_flight=1, max_queued=0)
@@ -91,8 +92,7 @@ async def test_text_with_a_call_beside_it_is_not_kept_though_it_ended_well() -> 
 async def test_an_answer_whose_reader_left_is_not_kept() -> None:
     story = CachedStory(FakeLlm(pieces=["word "] * 50))
     async with await answer(question(), story.parts) as started:
-        async for _ in started:
-            break
+        await leave_after_the_first(started)
     assert story.exchanges[0].outcome is Outcome.ABANDONED
     assert (await story.ask()).cached is None
 
@@ -101,9 +101,8 @@ async def test_a_reader_who_leaves_a_kept_answer_is_recorded_once_and_the_answer
     story = CachedStory(FakeLlm("word " * 100))
     whole = (await story.ask()).answer
     async with await answer(question(), story.parts) as started:
-        async for delta in started:
-            assert delta.text == whole[:DELTA_CHARS]
-            break
+        first, *_ = await leave_after_the_first(started)
+        assert first.text == whole[:DELTA_CHARS]
     assert [one.outcome for one in story.exchanges] == [Outcome.ANSWERED, Outcome.ABANDONED]
     assert story.exchanges[1].cached is not None
     assert (await story.ask()).answer == whole

@@ -23,6 +23,7 @@ from business_api.settings import ROOT, LlmSettings
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
 from tests.fakes import FakeLlm, FixedJudge, FixedShelf, Notebook, eventually, passage
+from tests.reading import leave_after_the_first, text_of
 
 TEMPLATE = "answer_with_markers/v1"
 PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
@@ -84,7 +85,7 @@ class Stage:
 
 async def read(started: Answer) -> str:
     async with started:
-        return "".join([delta.text async for delta in started])
+        return await text_of(started)
 
 
 async def test_an_answer_is_cited_and_recorded_with_all_it_rests_on() -> None:
@@ -107,8 +108,7 @@ async def test_an_answer_is_cited_and_recorded_with_all_it_rests_on() -> None:
 async def test_the_exchange_is_recorded_before_the_reader_sees_the_end() -> None:
     stage = Stage()
     async with await stage.begin() as started:
-        async for _ in started:
-            pass
+        await started.whole()
         assert len(stage.notebook.exchanges) == 1
     assert len(stage.notebook.exchanges) == 1
 
@@ -196,8 +196,7 @@ async def test_an_answer_that_breaks_off_is_failed_and_keeps_what_was_said() -> 
 async def test_a_reader_who_leaves_is_recorded_and_the_model_is_stopped() -> None:
     stage = Stage(FakeLlm(pieces=["word "] * 500, delay=0.02))
     async with await stage.begin() as started:
-        async for _ in started:
-            break
+        await leave_after_the_first(started)
     assert stage.exchange.outcome is Outcome.ABANDONED
     await eventually(lambda: stage.llm.running == 0)
     assert stage.admission.gate.running == 0

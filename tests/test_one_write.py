@@ -10,9 +10,12 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from business_api import wire
+from business_api.arrivals import Take
 from business_api.one_write import OneWrite
-from business_api.wire import CallerListens
+from business_api.wire import CallerListens, EventStream
 from tests.asgi_wire import Receive, Scope, Send, read, respond, start
+from tests.fakes import eventually
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -36,7 +39,7 @@ class Notebook(asyncio.Transport):
 
 
 def protocol(app: App) -> OneWrite:
-    config = uvicorn.Config(cast(Any, app), lifespan="off", log_level="critical")
+    config = uvicorn.Config(cast(Any, app), interface="asgi3", lifespan="off", log_level="critical")
     config.load()
     return OneWrite(config, ServerState(), {})
 
@@ -173,3 +176,69 @@ async def test_listening_for_a_caller_leaves_nothing_to_the_garbage_collection()
         assert gc.collect() < 10
     finally:
         gc.enable()
+
+
+class Told:
+    """An answer of pieces, which are handed on as fast as they are taken; remembers how many were."""
+
+    def __init__(self, piece: bytes, pieces: int) -> None:
+        self.taken, self.left = 0, False
+        self._piece, self._pieces = piece, pieces
+
+    async def tell(self, write: Take[bytes]) -> bytes:
+        while self.taken < self._pieces:
+            self.taken += 1
+            if (rest := write(self._piece)) is not None:
+                await rest()
+        return b"end"
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *_: object) -> None:
+        self.left = True
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await read(receive)
+        await EventStream(cast(Any, self), self.tell, {})(cast(Any, scope), receive, send)
+
+
+async def test_events_leave_one_write_each_with_the_end_behind_the_last() -> None:
+    (written,), _ = await asked(Told(b"piece", 3).serve, request("POST"))
+    assert written[0].endswith(b"\r\n\r\n5\r\npiece\r\n")
+    assert written[1:] == [b"5\r\npiece\r\n", b"5\r\npiece\r\n", b"3\r\nend\r\n0\r\n\r\n"]
+
+
+async def test_a_slow_reader_is_waited_for_and_gets_all() -> None:
+    told = Told(b" " * 100_000, 500)
+    async with connected(told.serve) as (reader, writer):
+        writer.write(request("POST", "Connection: close"))
+        await asyncio.sleep(0.2)
+        assert told.taken < 400
+        body = await reader.read()
+    assert body.count(b" " * 100_000) == 500
+    assert body.endswith(b"end\r\n0\r\n\r\n")
+    assert told.left
+
+
+async def test_a_reader_that_reads_nothing_more_is_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "READER_SECONDS", 0.1)
+    told = Told(b" " * 100_000, 500)
+    async with connected(told.serve) as (_, writer):
+        writer.write(request("POST"))
+        await eventually(lambda: told.left)
+    assert told.taken < 400
+
+
+async def test_a_server_that_is_not_ours_is_sent_the_same_events() -> None:
+    sent: list[Any] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    told = Told(b"piece", 2)
+    await EventStream(cast(Any, told), told.tell, {})({"type": "http"}, receive, send)
+    assert [event["body"] for event in sent[1:]] == [b"piece", b"piece", b"end"]
+    assert [event.get("more_body", False) for event in sent[1:]] == [True, True, False]

@@ -1,6 +1,6 @@
 """An answer as OpenAI's chunks: each delta is one chunk, those that arrived together go out together."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from business_api.answering import Answer
+from business_api.arrivals import Take
 from business_api.exchange import Delta, Exchange, Message, Outcome, Question
-from business_api.openai_stream import Chunks, streamed
+from business_api.openai_stream import Chunks, stream
 from business_api.usage import Usage
 
 
@@ -28,22 +29,21 @@ class Batches:
 
     def __init__(self, *batches: list[Delta]) -> None:
         self.exchange = exchange()
-        self.ready = False
         self._batches = batches
 
-    async def __aiter__(self) -> AsyncIterator[Delta]:
+    async def relay(self, take: Take[Sequence[Delta]]) -> None:
         for batch in self._batches:
-            for place, delta in enumerate(batch, 1):
-                self.ready = place < len(batch)
-                yield delta
+            take(batch)
 
 
 async def bodies(*batches: list[Delta], include_usage: bool = False) -> list[list[Any]]:
     """The parsed events of each body; `[DONE]` stays a string."""
     started = cast(Answer, Batches(*batches))
+    written: list[bytes] = []
+    last = await stream(started, include_usage, written.append)
     return [
         [said if said == "[DONE]" else msgspec.json.decode(said) for said in events(body)]
-        async for body in streamed(started, include_usage)
+        for body in (*written, last)
     ]
 
 

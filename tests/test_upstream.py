@@ -11,6 +11,7 @@ from business_api.settings import LlmSettings
 from business_api.transport import Network
 from business_api.upstream import Upstream
 from tests.fakes import FakeLlm, serving
+from tests.reading import text_of
 
 PROMPT = Prompt(messages=(Message(role="user", content="Where?"),), max_tokens=20)
 
@@ -18,7 +19,7 @@ PROMPT = Prompt(messages=(Message(role="user", content="Where?"),), max_tokens=2
 async def said(upstream: Upstream) -> str:
     running = await upstream.generate(PROMPT, {}, "id-1")
     try:
-        return "".join([delta.text async for delta in running])
+        return await text_of(running)
     finally:
         await running.aclose()
 

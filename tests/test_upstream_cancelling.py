@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,8 +29,7 @@ def pooled(*servers: FakeLlm, settings: LlmSettings) -> Upstream:
 async def answer(upstream: Upstream) -> None:
     running = await upstream.generate(PROMPT, {}, "id-1")
     try:
-        async for _ in running:
-            await asyncio.sleep(0)
+        await running.relay(lambda _: partial(asyncio.sleep, 0))
     finally:
         await running.aclose()
 

@@ -12,6 +12,7 @@ from business_api.upstream.watching import Watch
 from tests.chains import carried, chain_of, outcomes, small, tier_of
 from tests.fakes import eventually
 from tests.pools import SAID, heard, llm
+from tests.reading import text_of
 
 
 async def test_nobody_is_asked_when_the_callers_deadline_has_passed() -> None:
@@ -42,7 +43,7 @@ async def test_a_tier_whose_prompt_nobody_else_takes_gets_all_of_the_time() -> N
     primary = llm(first_delay=0.3)
     async with chain_of(primary, small(), fallback_after=0.05, knobs={"context_tokens": 400}) as chain:
         running = await chain.generate(prompt, {}, "id-1")
-        assert "".join([delta.text async for delta in running]) == SAID
+        assert await text_of(running) == SAID
         await running.aclose()
 
 

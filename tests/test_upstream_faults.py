@@ -12,6 +12,7 @@ from business_api.exchange import Degradation
 from business_api.upstream import Running
 from tests.fakes import FakeLlm, eventually
 from tests.pools import NOBODY, PROMPT, SAID, heard, llm, pool_of, trail
+from tests.reading import deltas_of
 
 Tell = Callable[[FakeLlm], None]
 
@@ -124,7 +125,7 @@ async def test_an_answer_that_is_more_than_text_is_never_gone_on_with(
     async with pool_of(broken, well, **KNOBS) as upstream:
         running = await upstream.generate(PROMPT, sampling, "id-1")
         with pytest.raises((UpstreamUnavailable, UpstreamTimeout)):
-            [delta async for delta in running]
+            await deltas_of(running)
         await running.aclose()
         assert list(upstream.pool.outstanding().values()) == [0.0, 0.0]
     assert trail(running.attempts) == [("a", outcome)]

@@ -6,9 +6,9 @@ import pytest
 
 from business_api.errors import UpstreamUnavailable
 from business_api.exchange import Degradation
-from business_api.upstream import Running
 from business_api.upstream.seam import Seam
 from tests.pools import PROMPT, SAID, heard, llm, pool_of, trail
+from tests.reading import deltas_of, heard_into
 
 TEXTS = {
     "words": ["The ", "port ", "is ", "8001."],
@@ -91,16 +91,11 @@ async def test_an_answer_that_loses_every_server_ends_as_broken_off_with_what_wa
     async with pool_of(broken, eject_after=100) as upstream:
         running = await upstream.generate(PROMPT, {}, "id-1")
         with pytest.raises(UpstreamUnavailable):
-            await _heard_into(said, running)
+            await heard_into(said, running)
         await running.aclose()
         assert upstream.pool.outstanding() == {"a": 0.0}
     assert said == [" x"] * 4
     assert trail(running.attempts) == [("a", "broke_off")] * 4
-
-
-async def _heard_into(said: list[str], running: Running) -> None:
-    async for delta in running:
-        said.append(delta.text)  # noqa: PERF401 - what was said before it broke off is kept
 
 
 async def test_all_tokens_said_and_only_the_end_lost_is_a_whole_answer() -> None:
@@ -122,7 +117,7 @@ async def test_without_a_server_that_goes_on_it_ends_as_broken_off(continues: bo
     async with pool_of(broken, other, resume=resume) as upstream:
         running = await upstream.generate(PROMPT, {}, "id-1")
         with pytest.raises(UpstreamUnavailable, match="broke off"):
-            [delta async for delta in running]
+            await deltas_of(running)
         await running.aclose()
     assert other.requests == []
     assert running.degraded == ()
@@ -135,7 +130,7 @@ async def test_a_server_that_refuses_to_go_on_leaves_the_first_failure_to_the_ca
     async with pool_of(broken, unwilling) as upstream:
         running = await upstream.generate(PROMPT, {}, "id-1")
         with pytest.raises(UpstreamUnavailable, match="broke off"):
-            [delta async for delta in running]
+            await deltas_of(running)
         await running.aclose()
     assert trail(running.attempts) == [("a", "broke_off"), ("b", "status_400")]
 

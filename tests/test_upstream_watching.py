@@ -18,6 +18,7 @@ from business_api.upstream.watching import Watch
 from tests.asgi_wire import Receive, Scope, Send, hang_up, respond
 from tests.fakes import FakeLlm, eventually, serving
 from tests.pools import NOBODY, PROMPT, SAID, heard, llm, pool_of, trail
+from tests.reading import text_of
 
 VLLM_PAGE = b"""
 # TYPE vllm:iteration_tokens_total histogram
@@ -206,7 +207,7 @@ async def test_a_server_that_leaves_the_name_finishes_its_answers_first() -> Non
         running = await upstream.generate(PROMPT, {}, "id-1")
         pool.become([Address(f"{second}/v1")])
         assert (await heard(upstream))[0] == "new"
-        assert "".join([delta.text async for delta in running]) == SAID
+        assert await text_of(running) == SAID
         await running.aclose()
         await pool.aclose()
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
+from business_api.arrivals import Rest, Take
 from business_api.errors import ServiceError, Unavailable
 from business_api.exchange import Degradation, Delta
 from business_api.upstream.asked import Asked
@@ -28,7 +30,7 @@ class Running:
         self._asking, self._asked, self._stream = asking, asked, stream
         self._resumable = resumable and asked.plain
         self._resumes = 0
-        self._said: list[str] = []
+        self._batches: list[Sequence[Delta]] = []
         self._tokens_before = 0
         self._seam: Seam | None = None
         self.ttft_ms = stream.ttft_ms
@@ -44,70 +46,77 @@ class Running:
         trail = tuple(self._asked.trail)
         return (*trail, self._stream.attempt("abandoned")) if self._stream.under_way else trail
 
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        self._stream.taken_up()
-        delta = self._stream.first
-        while delta is not None:
-            shown = self._noted(delta) if self._resumable else delta
-            if shown is not None:
-                yield shown
+    async def relay(self, take: Take[Sequence[Delta]]) -> None:
+        """See Generation. When the replica dies the answer is gone on with, if it may be."""
+        arrive = self._arriving(take)
+        going_on = True
+        while going_on:
             stream = self._stream
-            if stream.arrived:
-                delta = stream.arrived.popleft()
-                continue
+            stream.taken_up()
+            stream.waits()
             try:
-                stream.waits()
-                delta = await stream.told.next()
-                stream.rests()
+                await stream.told.relay(arrive)
+                going_on = False
             except (Unavailable, asyncio.CancelledError) as exc:
                 if (broke := stream.ended_by(exc)) is None:
                     raise
-                delta = await self._resumed(broke)
+                going_on = await self._resumed(broke)
         self._stream.ended("answered")
         self._sum_up()
 
-    @property
-    def ready(self) -> bool:
-        """Whether the next delta has arrived: reading on will not wait."""
-        return bool(self._stream.arrived)
-
-    def _noted(self, delta: Delta) -> Delta | None:
-        """The delta as it is shown, None when all of it was shown before; only text can be gone on with."""
-        if delta.tool_calls or delta.refusal or delta.logprobs:
-            self._resumable = False
-            return delta
-        if self._seam is not None:
-            delta = Delta(self._seam.join(delta.text))
-            if not delta.text:
+    def _arriving(self, take: Take[Sequence[Delta]]) -> Take[Sequence[Delta]]:
+        def arrive(deltas: Sequence[Delta]) -> Rest | None:
+            if self._resumable:
+                deltas = self._noted(deltas)
+            rest = take(deltas) if deltas else None
+            if rest is None:
+                self._stream.waits()
                 return None
-        self._said.append(delta.text)
-        return delta
+            self._stream.rests()
+            return partial(self._rested, rest)
 
-    async def _resumed(self, broke: Unavailable) -> Delta | None:
-        """The first delta of what follows. Raises `broke` when nothing can."""
+        return arrive
+
+    async def _rested(self, rest: Rest) -> None:
+        await rest()
+        self._stream.waits()
+
+    def _noted(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
+        """The deltas as they are shown: without what was shown before. Only text can be gone on with."""
+        if not self._stream.told.only_text:
+            self._resumable = False
+            return deltas
+        if self._seam is not None:
+            joined = [self._seam.join(delta.text) for delta in deltas]
+            deltas = [Delta(text) for text in joined if text]
+        self._batches.append(deltas)
+        return deltas
+
+    async def _resumed(self, broke: Unavailable) -> bool:
+        """Whether something follows, of another stream. Raises `broke` when nothing can."""
         await self._stream.aclose()
         broke.attempts = tuple(self._asked.trail)
         self._resumes += 1
         if not self._resumable or self._asked.left <= 0 or self._resumes > MOST_RESUMES:
             raise broke
-        self._tokens_before = len(self._said)
+        said = [delta.text for batch in self._batches for delta in batch]
+        self._tokens_before = len(said)
         if self._tokens_before >= self._asked.prompt.max_tokens:
             self._end_full()
-            return None
-        self._seam = Seam("".join(self._said))
-        self._tokens_before = _tokens_to_the_last_word(self._said)
+            return False
+        self._seam = Seam("".join(said))
+        self._tokens_before = _tokens_to_the_last_word(said)
         asked = replace(self._asked, begin_by=math.inf)
         asked.tried.add(self._stream.replica)
         if self._seam.asked_for:  # else only white space was said: from the beginning then
             asked = asked.continued(self._seam.asked_for, self._tokens_before)
         try:
             self._stream = await self._asking.begin(asked)
-            self._stream.taken_up()
         except ServiceError as exc:
             broke.attempts = tuple(self._asked.trail)
             raise broke from exc
         self.degraded += (Degradation.RESUMED,)
-        return self._stream.first
+        return True
 
     def _end_full(self) -> None:
         """All tokens that were asked for had been said: nothing but the end was lost, and the usage."""

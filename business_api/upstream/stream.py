@@ -1,11 +1,9 @@
 """One attempt: a request to one replica, and its answer read delta by delta."""
 
 import time
-from collections import deque
 
 from business_api.deltas import Deltas
 from business_api.errors import ServiceError, Unavailable, UpstreamTimeout, UpstreamUnavailable
-from business_api.exchange import Delta
 from business_api.settings import LlmSettings
 from business_api.transport import Reply
 from business_api.upstream.asked import Asked
@@ -23,30 +21,27 @@ OVER = "the time for the whole answer was over"
 class Stream:
     """An answer of one replica. `begin` it, read it, close it however it ends.
 
-    Who reads calls `taken_up` once, then `waits` before and `rests` behind each delta that is waited for.
-
-    `first` is the first delta, None of an empty answer; `arrived` are those that need not be waited for.
-    `told` reads the deltas and has what the server says of the answer as a whole, once the stream has begun.
+    Who reads calls `taken_up` once, then `waits` before each delta, and `rests` when it waits for something
+    else. `told` reads the deltas and has what the server says of the answer as a whole, once it has begun.
     """
 
     def __init__(self, replica: Replica, asked: Asked, settings: LlmSettings) -> None:
         self.replica, self._asked, self._settings = replica, asked, settings
         self._load = replica.carry(asked.prompt_tokens, asked.expected_tokens)
-        self._waiting = Waiting(settings.delta_deadline)
+        self._patience, self._until = settings.delta_deadline, asked.until
+        self._waiting = Waiting(self._patience)
         self.taken_up, self.rests = self._waiting.taken_up, self._waiting.ends
         self._began = time.perf_counter()
         self._reply: Reply | None = None
         self._outcome: str | None = None
         self.told: Deltas
-        self.arrived: deque[Delta] = deque()
-        self.first: Delta | None = None
         self.ttft_ms = 0.0
         replica.waits.add(self._waiting)
 
     async def begin(self) -> None:
         """Send the request and read up to the first content. Raises Failed; it is closed then."""
         try:
-            self.first = await self._begin()
+            await self._begin()
         except BaseException as exc:
             self.ended(exc.outcome if isinstance(exc, Failed) else "cancelled")
             await self.aclose()
@@ -55,13 +50,13 @@ class Stream:
         self._load.prefilled()
         self.replica.succeeded()
 
-    async def _begin(self) -> Delta | None:
+    async def _begin(self) -> None:
         asked = self._asked
         deadline = min(asked.until, asked.begin_by, time.monotonic() + self._settings.first_delta_deadline)
         try:
             with self._waiting.until(deadline):
                 await self._send()
-                return await self.told.next()
+                await self.told.begin()
         except TimeoutError as exc:
             raise self._late() from exc
         except Failed as failed:
@@ -90,7 +85,6 @@ class Stream:
         if self._reply.status != 200:
             raise await refusal(self._reply)
         self.told = Deltas(self._reply)
-        self.arrived = self.told.arrived
 
     def _late(self) -> Failed:
         if self._asked.left <= 0:
@@ -109,10 +103,10 @@ class Stream:
         return failed
 
     def waits(self) -> None:
-        """The next delta is about to be waited for, with `told.next`."""
+        """The next delta is about to be waited for."""
         now = self.replica.heard_at = time.monotonic()
-        due, until = now + self._settings.delta_deadline, self._asked.until
-        self._waiting.begins(due if due < until else until)
+        due = now + self._patience
+        self._waiting.begins(due if due < self._until else self._until)
 
     def ended_by(self, exc: BaseException) -> Unavailable | None:
         """What ended the wait, as the caller is told it; None when it was cancelled by somebody else."""

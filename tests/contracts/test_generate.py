@@ -15,11 +15,12 @@ from business_api.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from business_api.exchange import Delta, Message, Prompt
+from business_api.exchange import Message, Prompt
 from business_api.settings import LlmSettings
 from business_api.transport import InProcess, Network
 from business_api.upstream import Upstream
 from tests.fakes import FakeLlm, eventually, serving
+from tests.reading import deltas_of, heard_into, leave_after_the_first, text_of
 
 PROMPT = Prompt(messages=(Message(role="user", content="Where?"),), max_tokens=20)
 PIECES = ["The ", "port ", "is ", "8001."]
@@ -49,7 +50,7 @@ def adapt(request: pytest.FixtureRequest) -> Adapt:
 async def said(upstream: Upstream, **sampling: Any) -> str:
     running = await upstream.generate(PROMPT, sampling, "id-1")
     try:
-        return "".join([delta.text async for delta in running])
+        return await text_of(running)
     finally:
         await running.aclose()
 
@@ -63,7 +64,7 @@ async def fails(upstream: Upstream) -> ServiceError:
 async def test_an_answer_comes_in_deltas_with_its_reason_and_usage(adapt: Adapt) -> None:
     async with adapt(FakeLlm(pieces=PIECES)) as upstream:
         running = await upstream.generate(PROMPT, {}, "id-1")
-        assert [delta.text async for delta in running] == PIECES
+        assert [delta.text for delta in await deltas_of(running)] == PIECES
         await running.aclose()
     assert running.finish_reason == "stop"
     assert running.usage is not None
@@ -89,7 +90,7 @@ async def test_tool_calls_and_logprobs_pass_through(adapt: Adapt) -> None:
     tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
     async with adapt(FakeLlm()) as upstream:
         running = await upstream.generate(PROMPT, {"tools": [tool], "logprobs": True}, "id-1")
-        deltas = [delta async for delta in running]
+        deltas = await deltas_of(running)
         await running.aclose()
     assert any(delta.tool_calls for delta in deltas)
     assert running.finish_reason == "tool_calls"
@@ -144,17 +145,11 @@ async def test_an_answer_that_breaks_off_is_a_failure_after_the_deltas_already_s
     fault(fake)
     async with adapt(fake) as upstream:
         running = await upstream.generate(PROMPT, {}, "id-1")
-        deltas = aiter(running)
-        heard = [(await anext(deltas)).text for _ in range(2)]
+        heard: list[str] = []
         with pytest.raises(UpstreamUnavailable):
-            await _rest(deltas)
+            await heard_into(heard, running)
         await running.aclose()
-    assert heard == PIECES[:2]
-
-
-async def _rest(deltas: AsyncIterator[Delta]) -> None:
-    async for _ in deltas:
-        pass
+    assert heard[:2] == PIECES[:2]
 
 
 async def test_silence_before_the_first_delta_ends_at_the_deadline(adapt: Adapt) -> None:
@@ -183,7 +178,7 @@ async def test_hanging_up_in_the_middle_stops_the_server(adapt: Adapt) -> None:
     fake = FakeLlm(pieces=["x"] * 1000, delay=0.05)
     async with adapt(fake) as upstream:
         running = await upstream.generate(PROMPT, {}, "id-1")
-        await anext(aiter(running))
+        await leave_after_the_first(running)
         await running.aclose()
         await eventually(lambda: fake.running == 0)
     assert fake.aborted == 1
