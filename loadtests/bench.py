@@ -27,7 +27,7 @@ from loadtests.bench_hangups import hangups
 from loadtests.bench_plan import Plan
 from loadtests.bench_rolling import rolling
 from loadtests.bench_table import compared
-from loadtests.figures import write
+from loadtests.figures import loop_ms, write
 from loadtests.rows import Rounds, rows_of
 from loadtests.running import ROOT
 from loadtests.stack import business_command
@@ -42,7 +42,7 @@ class Group(NamedTuple):
 
 
 GROUPS = {
-    "cost": Group(cost, 60, 330),
+    "cost": Group(cost, 75, 420),
     "batch": Group(batch, 35, 110),
     "goodput": Group(goodput, 100, 420),
     "outage": Group(outage, 12, 45),
@@ -72,17 +72,21 @@ def main(
         raise typer.BadParameter(f"no such group: {', '.join(sorted(unknown))}", param_hint="--only")
     with tempfile.TemporaryDirectory() as var:
         plan = Plan(quick, rounds or (1 if quick else 3), Path(var), command, models, peers, soak, Rounds())
-        failed = run(plan, chosen)
+        loops_ms: list[float] = []
+        failed = run(plan, chosen, loops_ms)
     rows = rows_of(plan.found, FIGURES)
     if rows:
-        write("bench", rows, drawn=compared(rows))
+        write("bench", rows, drawn=compared(rows), loops_ms=loops_ms)
     for name, why in failed.items():
         Console(stderr=True).print(f"{name} did not finish: {why}", style="red", markup=False)
     raise typer.Exit(1 if failed else 0)
 
 
-def run(plan: Plan, chosen: list[str]) -> dict[str, str]:
-    """Run these groups; those that did not finish, and why. What they found before is in the plan."""
+def run(plan: Plan, chosen: list[str], loops_ms: list[float]) -> dict[str, str]:
+    """Run these groups; those that did not finish, and why. What they found before is in the plan.
+
+    `loops_ms` gets the speed of the machine before each step.
+    """
     failed = {}
     lasts = {name: plan.either(GROUPS[name].quick, GROUPS[name].full) for name in chosen}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -92,6 +96,7 @@ def run(plan: Plan, chosen: list[str]) -> dict[str, str]:
             before, began = sum(list(lasts.values())[:place]), time.monotonic()
             try:
                 for step in GROUPS[name].run(plan):
+                    loops_ms.append(loop_ms())
                     spent = min(time.monotonic() - began, lasts[name])
                     progress.update(task, description=f"{name}: {step}".ljust(44), completed=before + spent)
             except (RuntimeError, TimeoutError, OSError) as exc:

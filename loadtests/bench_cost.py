@@ -18,9 +18,9 @@ from loadtests.traffic import asked
 
 QUESTION = "How is the LLM server started, and which port does it listen on? Case {serial}."
 AT_ONCE = Pace(deltas=16)
-PACED = Pace(deltas=100, gap_ms=20)
+PACED = Pace(deltas=250, gap_ms=20)
 CALLERS = 16
-STREAMS = (40, 80, 150)
+STREAMS = (40, 80, 150, 250)
 """Streams at once: as many as a way carries in time; of few the fixed costs weigh. Gaps are of the first."""
 VOID_ABOVE = 0.85
 """CPU share of the LLM server beyond which a figure is not ours."""
