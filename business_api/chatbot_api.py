@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from business_api.answering import Answer, Parts, answer
 from business_api.arrivals import Rest, Take
 from business_api.chat_request import TandemFields
-from business_api.errors import ServiceError
+from business_api.errors import CallerGone, ServiceError
 from business_api.exchange import Delta, Exchange, Message, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
@@ -117,6 +117,8 @@ async def _stream(started: Answer, write: Take[bytes]) -> bytes:
 
     try:
         await started.relay(take)
+    except CallerGone:
+        raise
     except ServiceError as exc:
         return unsent + event({**exc.envelope(), "tandem": tandem_object(exchange)}, "error")
     return unsent + event(_closing(exchange), "answer")

@@ -7,7 +7,7 @@ import msgspec
 
 from business_api.answering import Answer
 from business_api.arrivals import Rest, Take
-from business_api.errors import ServiceError
+from business_api.errors import CallerGone, ServiceError
 from business_api.exchange import Delta, Exchange
 from business_api.tandem_object import tandem_object
 from business_api.wire import event
@@ -71,6 +71,8 @@ async def stream(started: Answer, include_usage: bool, write: Take[bytes]) -> by
 
     try:
         await started.relay(take)
+    except CallerGone:
+        raise
     except ServiceError as exc:
         return unsent + event({**exc.envelope(), "tandem": tandem_object(exchange)})
     tandem = tandem_object(exchange)

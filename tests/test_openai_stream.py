@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from business_api.answering import Answer
 from business_api.arrivals import Take
+from business_api.errors import CallerGone
 from business_api.exchange import Delta, Exchange, Message, Outcome, Question
 from business_api.openai_stream import Chunks, stream
 from business_api.usage import Usage
@@ -83,3 +84,15 @@ async def test_tool_calls_and_refusals_are_chunks_of_their_own() -> None:
         {"tool_calls": [call]},
         {"refusal": "no"},
     ]
+
+
+async def test_a_reader_who_is_taken_for_gone_is_told_nothing_more() -> None:
+    class Unread(Batches):
+        async def relay(self, take: Take[Sequence[Delta]]) -> None:
+            await super().relay(take)
+            raise CallerGone("the caller does not read")
+
+    written: list[bytes] = []
+    with pytest.raises(CallerGone):
+        await stream(cast(Answer, Unread([Delta("a")])), False, written.append)
+    assert len(written) == 1
