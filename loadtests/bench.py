@@ -63,7 +63,9 @@ def main(
     models: Annotated[Path, typer.Option(help="Prepared models; without them retrieval stays off.")] = ROOT
     / "var/models",
     peers: Annotated[bool, typer.Option(help="Measure the peers too, if they are installed.")] = True,
-    soak: Annotated[float, typer.Option(help="Minutes of full load to see memory grow; 0: one.")] = 0.0,
+    soak: Annotated[
+        float, typer.Option(help="Minutes of full load to see memory grow, and 100,000 hang-ups; 0: short.")
+    ] = 0.0,
 ) -> None:
     """Run the groups, print the table, write loadtests/results/bench.json."""
     chosen = [name for name in only.replace(" ", "").split(",") if name] or list(GROUPS)
