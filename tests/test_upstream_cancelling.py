@@ -1,12 +1,14 @@
 """Whoever is cancelled, whenever: nothing stays carried, nothing stays open."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
 import pytest
 
+from business_api.exchange import Delta
 from business_api.settings import LlmSettings
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
@@ -66,6 +68,21 @@ async def test_cancelled_at_any_await_nothing_stays_carried(tell: Any, hedge: bo
             await task
         await eventually(lambda: not carried(upstream))  # noqa: B023
         await eventually(lambda: first.running == second.running == 0)  # noqa: B023
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["the end", "what taking raises"])
+async def test_behind_an_answer_nothing_of_its_server_is_waited_for(refuses: bool) -> None:
+    def take(deltas: Sequence[Delta]) -> None:
+        if refuses:
+            raise ZeroDivisionError
+
+    upstream = pooled(llm(), settings=settings_of())
+    running = await upstream.generate(PROMPT, {}, "id-1")
+    async with aclosing(running):
+        with suppress(ZeroDivisionError):
+            await running.relay(take)
+        upstream.pool.replicas[0].cut_off()
+        await asyncio.sleep(0)  # as who checks the answer, or waits for a slow reader of its end
 
 
 async def test_a_wait_that_runs_out_is_a_timeout_and_one_that_is_cancelled_is_not() -> None:

@@ -61,6 +61,8 @@ class Running:
                 if (broke := stream.ended_by(exc)) is None:
                     raise
                 going_on = await self._resumed(broke)
+            finally:
+                stream.rests()
         self._stream.ended("answered")
         self._sum_up()
 
