@@ -44,7 +44,8 @@ class Arrivals:
         """Bytes were appended to `pieces`, about so many."""
         if not self.pieces:
             return
-        if self._take is not None:
+        reader = self._reader
+        if self._take is not None and reader is not None and not reader.done():  # else it is about to leave
             try:
                 self._rest = self._take(self._taken())
             except Exception as exc:  # noqa: BLE001 - it is the relay's to raise, not the event loop's

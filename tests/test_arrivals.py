@@ -130,6 +130,21 @@ async def test_cancelled_it_hands_on_nothing_more() -> None:
     assert taker.pieces == []
 
 
+@pytest.mark.parametrize("cancelled", [False, True], ids=["stopped", "cancelled"])
+async def test_what_arrives_before_an_end_is_noticed_is_not_handed_on(cancelled: bool) -> None:
+    arrivals, taker = Writer().arrivals, Taker(rests=True)
+    relaying = asyncio.create_task(arrivals.relay(taker))
+    await going_on()
+    if cancelled:
+        relaying.cancel()
+    else:
+        arrivals.stop()
+    arrivals.add(b"one")
+    assert taker.pieces == []
+    await asyncio.wait([relaying])
+    assert taker.pieces == []
+
+
 async def test_a_rest_that_fails_ends_the_relay() -> None:
     async def fail(error: Exception) -> None:
         raise error
