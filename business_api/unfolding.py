@@ -77,14 +77,13 @@ class Answer:
 
     async def relay(self, take: Take[Sequence[Delta]]) -> None:
         """Hand the deltas on to `take`, those that arrived together at once."""
-        noted = self._noted(take)
+        noted, citing = self._noted(take), self._citing
         try:
-            if self._citing is None:
-                await self._generation.relay(noted)
-            else:
-                await self._cited(self._citing, noted)
+            await self._generation.relay(noted if citing is None else _checked(citing, noted))
             self.exchange.finish_reason = self._generation.finish_reason
             self.exchange.usage = self._generation.usage
+            if citing is not None and (text := await citing.end()):
+                await _show([Delta(text)], noted)
         except Exception as exc:
             self._finish(exc)
             raise named(exc, self.exchange) from exc
@@ -108,20 +107,6 @@ class Answer:
 
         return note
 
-    async def _cited(self, citing: Citing, take: Take[Sequence[Delta]]) -> None:
-        """Relay what may be shown of each delta; all of its text may be held back."""
-
-        async def show(deltas: Sequence[Delta]) -> None:
-            if (rest := take(deltas)) is not None:
-                await rest()
-
-        async def check(deltas: Sequence[Delta]) -> None:
-            await show([msgspec.structs.replace(one, text=await citing.feed(one.text)) for one in deltas])
-
-        await self._generation.relay(lambda deltas: partial(check, deltas))
-        if text := await citing.end():
-            await show([Delta(text)])
-
     def _finish(self, exc: BaseException | None) -> None:
         """Record the exchange, once, with how it ended."""
         if self._recorded:
@@ -142,6 +127,20 @@ class Answer:
                 self.exchange.degrade(Degradation.UNSUPPORTED_CITATION)
         end(self.exchange, exc, self._began)
         self._record(self.exchange)
+
+
+def _checked(citing: Citing, take: Take[Sequence[Delta]]) -> Take[Sequence[Delta]]:
+    """Shows what may be shown of each delta; all of its text may be held back."""
+
+    async def check(deltas: Sequence[Delta]) -> None:
+        await _show([msgspec.structs.replace(one, text=await citing.feed(one.text)) for one in deltas], take)
+
+    return lambda deltas: partial(check, deltas)
+
+
+async def _show(deltas: Sequence[Delta], take: Take[Sequence[Delta]]) -> None:
+    if (rest := take(deltas)) is not None:
+        await rest()
 
 
 def named(exc: Exception, exchange: Exchange) -> ServiceError:

@@ -1,6 +1,7 @@
 """The story: what is recorded, in which order things happen, and what each ending is called."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -200,6 +201,23 @@ async def test_a_reader_who_leaves_is_recorded_and_the_model_is_stopped() -> Non
     assert stage.exchange.outcome is Outcome.ABANDONED
     await eventually(lambda: stage.llm.running == 0)
     assert stage.admission.gate.running == 0
+
+
+async def test_a_reader_who_leaves_during_the_last_check_leaves_the_usage_behind() -> None:
+    checking = asyncio.Event()
+
+    async def never(claim: str, window: str) -> float | None:
+        checking.set()
+        return await asyncio.Future()
+
+    stage = Stage(FakeLlm("The LLM server listens to everybody gladly [1]"), support="flag")
+    stage.parts = replace(stage.parts, similarity=never)
+    reading = asyncio.create_task(read(await stage.begin()))
+    await eventually(checking.is_set)
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert stage.exchange.outcome is Outcome.ABANDONED
+    assert stage.exchange.usage is not None
 
 
 async def test_a_reader_who_never_starts_reading_is_recorded_too() -> None:
