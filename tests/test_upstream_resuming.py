@@ -1,13 +1,18 @@
 """An answer whose server dies in the middle: no character is missing and none is doubled."""
 
 import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
 
 import pytest
 
 from business_api.errors import UpstreamUnavailable
 from business_api.exchange import Degradation
 from business_api.upstream.seam import Seam
-from tests.pools import PROMPT, SAID, heard, llm, pool_of, trail
+from tests.fake_faults import Fault
+from tests.fakes import FakeLlm
+from tests.pools import PIECES, PROMPT, SAID, heard, llm, pool_of, trail
 from tests.reading import deltas_of, heard_into
 
 TEXTS = {
@@ -47,6 +52,26 @@ async def test_the_server_is_told_to_go_on_with_what_was_said_and_how_much_is_le
 
 
 WORDS = ["The", " port", " is", " 8001."]
+
+
+class Refusing(FakeLlm):
+    """Says all that it says in one piece, a refusal among it."""
+
+    async def _frames(self, body: Any, fault: Fault) -> AsyncGenerator[bytes, None]:
+        first, *others = [frame async for frame in super()._frames(body, fault)]
+        refusal = b'data: {"choices": [{"index": 0, "delta": {"refusal": "no"}}]}\n\n'
+        yield b"".join([first, refusal, *others])
+
+
+async def test_no_white_space_is_said_twice_before_a_refusal_either() -> None:
+    broken = llm()
+    broken.die_after(2)
+    async with pool_of(broken, Refusing(pieces=PIECES, continues=True)) as upstream:
+        running = await upstream.generate(PROMPT, {}, "id-1")
+        async with aclosing(running):
+            deltas = await deltas_of(running)
+    assert "".join(delta.text for delta in deltas) == SAID
+    assert [delta.refusal for delta in deltas if delta.refusal] == ["no"]
 
 
 async def test_the_usage_is_that_of_the_whole_answer() -> None:

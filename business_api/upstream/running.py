@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+import msgspec
+
 from business_api.arrivals import Rest, Take
 from business_api.errors import ServiceError, Unavailable
 from business_api.exchange import Degradation, Delta
@@ -17,6 +19,7 @@ from business_api.usage import Attempt, Usage
 
 MOST_RESUMES = 3
 """So often an answer may lose its replica."""
+NOTHING = Delta()
 
 
 class Running:
@@ -85,13 +88,13 @@ class Running:
 
     def _noted(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
         """The deltas as they are shown: without what was shown before. Only text can be gone on with."""
-        if not self._stream.told.only_text:
-            self._resumable = False
-            return deltas
         if self._seam is not None:
-            joined = [self._seam.join(delta.text) for delta in deltas]
-            deltas = [Delta(text) for text in joined if text]
-        self._batches.append(deltas)
+            joined = [msgspec.structs.replace(one, text=self._seam.join(one.text)) for one in deltas]
+            deltas = [one for one in joined if one != NOTHING]
+        if self._stream.told.only_text:
+            self._batches.append(deltas)
+        else:
+            self._resumable = False
         return deltas
 
     async def _resumed(self, broke: Unavailable) -> bool:
