@@ -94,7 +94,7 @@ class Ladder:
             shed += [one.end_ms for one in asked if one.ended == "refused"]
             waited_for(lambda: told(self._llm).unfinished == 0, 30.0, 0.05)
         peak = max(good.values())
-        kept = {f"kept_{times:g}": good[times] / peak * 100 for times in KEPT}
+        kept = {f"kept_{times:g}": good[times] / peak * 100 if peak else 0.0 for times in KEPT}
         self._plan.found.note(way, void, peak=peak, shed_cpu=spent, **kept)
         if shed and way == OURS:
             self._plan.found.note(way, void, shed_p99=percentile(shed, 0.99))
