@@ -1,7 +1,5 @@
 """The story: what is recorded, in which order things happen, and what each ending is called."""
 
-import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,8 +21,8 @@ from business_api.rewriting import rewrite
 from business_api.settings import ROOT, LlmSettings
 from business_api.transport import InProcess
 from business_api.upstream import Upstream
-from tests.fakes import FakeLlm, FixedJudge, FixedShelf, Notebook, eventually, passage
-from tests.reading import leave_after_the_first, text_of
+from tests.fakes import FakeLlm, FixedJudge, FixedShelf, Notebook, passage
+from tests.reading import text_of
 
 TEMPLATE = "answer_with_markers/v1"
 PORTS = passage("The LLM server listens on 127.0.0.1:8001 by default.", "docs/ports.md")
@@ -192,52 +190,6 @@ async def test_an_answer_that_breaks_off_is_failed_and_keeps_what_was_said() -> 
         await read(await stage.begin())
     assert stage.exchange.outcome is Outcome.FAILED
     assert stage.exchange.answer == "The"
-
-
-async def test_a_reader_who_leaves_is_recorded_and_the_model_is_stopped() -> None:
-    stage = Stage(FakeLlm(pieces=["word "] * 500, delay=0.02))
-    async with await stage.begin() as started:
-        await leave_after_the_first(started)
-    assert stage.exchange.outcome is Outcome.ABANDONED
-    await eventually(lambda: stage.llm.running == 0)
-    assert stage.admission.gate.running == 0
-
-
-async def test_a_reader_who_leaves_during_the_last_check_leaves_the_usage_behind() -> None:
-    checking = asyncio.Event()
-
-    async def never(claim: str, window: str) -> float | None:
-        checking.set()
-        return await asyncio.Future()
-
-    stage = Stage(FakeLlm("The LLM server listens to everybody gladly [1]"), support="flag")
-    stage.parts = replace(stage.parts, similarity=never)
-    reading = asyncio.create_task(read(await stage.begin()))
-    await eventually(checking.is_set)
-    reading.cancel()
-    await asyncio.wait([reading])
-    assert stage.exchange.outcome is Outcome.ABANDONED
-    assert stage.exchange.usage is not None
-
-
-async def test_a_reader_who_never_starts_reading_is_recorded_too() -> None:
-    stage = Stage(FakeLlm(pieces=["word "] * 500, delay=0.02))
-    async with await stage.begin():
-        pass
-    assert stage.exchange.outcome is Outcome.ABANDONED
-    await eventually(lambda: stage.llm.running == 0)
-
-
-async def test_a_caller_cancelled_while_waiting_is_abandoned() -> None:
-    llm = FakeLlm()
-    llm.hang_before_first()
-    stage = Stage(llm)
-    task = asyncio.create_task(stage.begin())
-    await eventually(lambda: llm.running == 1)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert stage.exchange.outcome is Outcome.ABANDONED
 
 
 async def test_a_bug_is_recorded_as_failed_without_its_text() -> None:
