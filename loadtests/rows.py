@@ -54,8 +54,8 @@ class Rounds:
         return [one.value for one in seen if not one.void] or [one.value for one in seen]
 
     def added(self, way: str, key: str) -> list[float]:
-        """A way's figures less direct, round by round."""
-        pairs = list(zip(self._seen[way][key], self._seen[DIRECT][key], strict=True))
+        """A way's figures less direct, round by round; a round that broke off has no pair."""
+        pairs = list(zip(self._seen[way][key], self._seen[DIRECT][key], strict=False))
         good = [(one, direct) for one, direct in pairs if not one.void and not direct.void]
         return [one.value - direct.value for one, direct in good or pairs]
 
