@@ -138,6 +138,14 @@ def test_what_is_no_exchange_is_left_out(store: ExchangeStore) -> None:
     assert [line.id for line in store.list("default")] == ["a"]
 
 
+def test_many_are_stored_though_one_of_them_fits_no_column(store: ExchangeStore) -> None:
+    many = [msgspec.json.encode(exchange(f"e{number:02}")) for number in range(75)]
+    unfit = many[40].replace(b'"prompt_tokens":', b'"prompt_tokens":99999999999999999999')
+    assert unfit != many[40]
+    assert store.add([*many[:40], unfit, *many[41:], many[3]]) == 75
+    assert {line.id for line in store.list("default", limit=100)} == {f"e{n:02}" for n in range(75)} - {"e40"}
+
+
 def test_a_record_of_another_version_is_listed_and_shown_as_it_was(store: ExchangeStore) -> None:
     later = msgspec.json.decode(msgspec.json.encode(exchange("a")))
     later |= {"invented": 1, "passages": [{"new": "form"}], "timings_ms": {"total": None}}

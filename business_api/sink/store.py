@@ -4,6 +4,7 @@ Any number of threads and processes may use one file. A record is stored once, h
 """
 
 import contextlib
+import itertools
 import sqlite3
 import time
 from collections import deque
@@ -42,7 +43,13 @@ CREATE TABLE IF NOT EXISTS feedback (
 _BATCH = 500
 _MOST = 1000
 _PREVIEW = 200
-_INSERT = f"INSERT OR IGNORE INTO exchanges VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - no values
+_ROW = f"({', '.join('?' * len(COLUMNS))})"
+_TOGETHER = (32, 8, 1)
+"""Rows a statement. Each one gives up the interpreter's lock, and then waits for the event loop."""
+_INSERT = {
+    rows: f"INSERT OR IGNORE INTO exchanges VALUES {', '.join([_ROW] * rows)}"  # noqa: S608 - no values
+    for rows in _TOGETHER
+}
 _LIST = f"""
 SELECT {", ".join(COLUMNS[:-3])}, substr(question, 1, {_PREVIEW}), substr(answer, 1, {_PREVIEW}),
     (SELECT rating FROM feedback WHERE exchange = exchanges.id)
@@ -93,8 +100,7 @@ class ExchangeStore:
         with self._connected() as connection:
             for start in range(0, len(records), _BATCH):
                 with _transaction(connection):
-                    batch = records[start : start + _BATCH]
-                    stored += sum(_insert(connection, record) for record in batch)
+                    stored += _insert(connection, records[start : start + _BATCH])
         return stored
 
     def list(
@@ -211,12 +217,28 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _insert(connection: sqlite3.Connection, record: bytes) -> bool:
+def _insert(connection: sqlite3.Connection, records: Sequence[bytes]) -> int:
+    """Insert as many rows at once as there are; where one is unfit, its neighbours go by themselves."""
+    rows, at, stored = list(_fit(records)), 0, 0
+    while at < len(rows):
+        together = next(size for size in _TOGETHER if size <= len(rows) - at)
+        stored += _insert_rows(connection, rows[at : at + together])
+        at += together
+    return stored
+
+
+def _fit(records: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+    for record in records:
+        with contextlib.suppress(*_UNFIT):
+            yield row(record)
+
+
+def _insert_rows(connection: sqlite3.Connection, rows: _Rows) -> int:
     try:
-        connection.execute(_INSERT, row(record))
+        connection.execute(_INSERT[len(rows)], list(itertools.chain.from_iterable(rows)))
     except _UNFIT:
-        return False
-    return True
+        return sum(_insert_rows(connection, [one]) for one in rows) if len(rows) > 1 else 0
+    return len(rows)
 
 
 def _escaped(text: str) -> str:
