@@ -140,7 +140,7 @@ def test_what_is_no_exchange_is_left_out(store: ExchangeStore) -> None:
 
 def test_many_are_stored_though_one_of_them_fits_no_column(store: ExchangeStore) -> None:
     many = [msgspec.json.encode(exchange(f"e{number:02}")) for number in range(75)]
-    unfit = many[40].replace(b'"prompt_tokens":', b'"prompt_tokens":99999999999999999999')
+    unfit = many[40].replace(b'"prompt_tokens":', b'"prompt_tokens":1844674407370955161')
     assert unfit != many[40]
     assert store.add([*many[:40], unfit, *many[41:], many[3]]) == 75
     assert {line.id for line in store.list("default", limit=100)} == {f"e{n:02}" for n in range(75)} - {"e40"}
