@@ -112,8 +112,7 @@ class Arrivals:
         found = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._size = 0
-        if self._paused:
-            self._go_on()
+        self._go_on()
         return found
 
     def _go_on(self) -> None:

@@ -10,9 +10,8 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from business_api.answering import Answer, Parts, answer
-from business_api.arrivals import Rest, Take
+from business_api.arrivals import Take
 from business_api.chat_request import TandemFields
-from business_api.errors import CallerGone, ServiceError
 from business_api.exchange import Delta, Exchange, Message, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
@@ -28,6 +27,7 @@ from business_api.wire import (
     json_response,
     page,
     read_json,
+    written,
 )
 
 HISTORY = 6
@@ -105,23 +105,16 @@ class ChatbotApi:
 
 
 async def _stream(started: Answer, write: Take[bytes]) -> bytes:
-    """Write the passages and the deltas, those that arrived together at once; what is left is the whole."""
+    """Write the passages and the deltas; what is left to write is the whole answer, or why there is none."""
     exchange = started.exchange
-    unsent = event(_opening(exchange), "passages")
-
-    def take(deltas: Sequence[Delta]) -> Rest | None:
-        nonlocal unsent
-        body = unsent + b"".join([event({"text": one.text}, "delta") for one in deltas if one.text])
-        unsent = b""
-        return write(body) if body else None
-
-    try:
-        await started.relay(take)
-    except CallerGone:
-        raise
-    except ServiceError as exc:
-        return unsent + event({**exc.envelope(), "tandem": tandem_object(exchange)}, "error")
+    unsent, failure = await written(started, event(_opening(exchange), "passages"), _deltas, write)
+    if failure is not None:
+        return unsent + event({**failure.envelope(), "tandem": tandem_object(exchange)}, "error")
     return unsent + event(_closing(exchange), "answer")
+
+
+def _deltas(deltas: Sequence[Delta]) -> bytes:
+    return b"".join([event({"text": one.text}, "delta") for one in deltas if one.text])
 
 
 async def _whole(started: Answer) -> dict[str, Any]:

@@ -59,15 +59,15 @@ class Deltas:
         """
 
         def arrive(piece: bytes) -> Rest | None:
-            if piece:
-                self._read(piece)
-            rest = None
-            if batch := self._arrived:
-                self._arrived = []
-                rest = take(batch)
+            self._read(piece)
+            return hand_on()
+
+        def hand_on() -> Rest | None:
+            batch, self._arrived = self._arrived, []
+            rest = take(batch) if batch else None
             return rest if self._failure is None else partial(self._break_off, rest)
 
-        if (rest := arrive(b"")) is not None:
+        if (rest := hand_on()) is not None:
             await rest()
         if not self._ended():
             await self._reply.relay(arrive)

@@ -6,11 +6,10 @@ from typing import Any
 import msgspec
 
 from business_api.answering import Answer
-from business_api.arrivals import Rest, Take
-from business_api.errors import CallerGone, ServiceError
+from business_api.arrivals import Take
 from business_api.exchange import Delta, Exchange
 from business_api.tandem_object import tandem_object
-from business_api.wire import event
+from business_api.wire import event, written
 
 DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
@@ -38,6 +37,10 @@ class Chunks:
         said = {name: value for name, value in fields.items() if value is not None}
         return self.chunk(said, logprobs=delta.logprobs)
 
+    def of_all(self, deltas: Sequence[Delta]) -> bytes:
+        """The chunks of deltas."""
+        return self.of(deltas[0]) if len(deltas) == 1 else b"".join(map(self.of, deltas))
+
     def chunk(
         self,
         delta: dict[str, Any],
@@ -55,26 +58,13 @@ class Chunks:
 
 
 async def stream(started: Answer, include_usage: bool, write: Take[bytes]) -> bytes:
-    """Write a role and the deltas; what is left to write is the finish, the `tandem` object, and `[DONE]`.
-
-    Chunks of deltas that arrived together are one write.
-    """
+    """Write a role and the deltas; what is left to write is the finish, the `tandem` object, and `[DONE]`."""
     exchange = started.exchange
     chunks = Chunks(exchange, include_usage=include_usage)
-    of, unsent = chunks.of, chunks.chunk({"role": "assistant", "content": ""})
-
-    def take(deltas: Sequence[Delta]) -> Rest | None:
-        nonlocal unsent
-        body = unsent + (of(deltas[0]) if len(deltas) == 1 else b"".join(map(of, deltas)))
-        unsent = b""
-        return write(body) if body else None
-
-    try:
-        await started.relay(take)
-    except CallerGone:
-        raise
-    except ServiceError as exc:
-        return unsent + event({**exc.envelope(), "tandem": tandem_object(exchange)})
+    role = chunks.chunk({"role": "assistant", "content": ""})
+    unsent, failure = await written(started, role, chunks.of_all, write)
+    if failure is not None:
+        return unsent + event({**failure.envelope(), "tandem": tandem_object(exchange)})
     tandem = tandem_object(exchange)
     if include_usage:
         unsent += chunks.chunk({}, wire_reason(exchange))

@@ -34,8 +34,7 @@ class Spoken:
 
     async def relay(self, take: Take[Sequence[Delta]]) -> None:
         """All of it, together."""
-        if (rest := take(self._deltas())) is not None:
-            await rest()
+        await _show(self._deltas(), take)
 
     def _deltas(self) -> Sequence[Delta]:
         return [Delta(self._text)]

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from business_api.answering import Answer
 from business_api.arrivals import Rest, Take
 from business_api.deadlines import HEADER, honour
 from business_api.errors import BodyTooLarge, CallerGone, InvalidRequest, ServiceError, UnsupportedMediaType
-from business_api.exchange import Exchange
+from business_api.exchange import Delta, Exchange
 from business_api.guard import Caller, Guard
 from business_api.ids import new_id
 from business_api.one_write import writes_at_once
@@ -151,6 +151,29 @@ class EventStream(Response):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 last = await self._tell(writes_at_once(send, _read_in_time) or _sending(send))
                 await _read_in_time(partial(send, {"type": "http.response.body", "body": last}))
+
+
+async def written(
+    started: Answer, opening: bytes, encode: Callable[[Sequence[Delta]], bytes], write: Take[bytes]
+) -> tuple[bytes, ServiceError | None]:
+    """Write the opening with the first deltas, then the others; those that arrived together are one write.
+
+    Gives what is left unsent, and what broke the answer off. Raises CallerGone.
+    """
+    unsent = opening
+
+    def take(deltas: Sequence[Delta]) -> Rest | None:
+        nonlocal unsent
+        body, unsent = unsent + encode(deltas), b""
+        return write(body) if body else None
+
+    try:
+        await started.relay(take)
+    except CallerGone:
+        raise
+    except ServiceError as exc:
+        return unsent, exc
+    return unsent, None
 
 
 def _sending(send: Send) -> Take[bytes]:
