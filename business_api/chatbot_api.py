@@ -15,11 +15,11 @@ from business_api.chat_request import TandemFields
 from business_api.exchange import Delta, Exchange, Message, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
+from business_api.listening import CallerListens
 from business_api.passages import Passage
 from business_api.sink import Sink
 from business_api.tandem_object import tandem_object
 from business_api.wire import (
-    CallerListens,
     EventStream,
     admitted,
     event,

@@ -5,37 +5,51 @@ nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from starlette.types import Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from starlette.types import Receive, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from business_api.arrivals import Rest, Take
+
+
+class _Cycle(RequestResponseCycle):
+    """A request and its response; `gone` is called if the caller hangs up before that is complete."""
+
+    gone: Callable[[], None] | None = None
+
+    def forget(self) -> None:
+        """Call nobody."""
+        self.gone = None
 
 
 class OneWrite(HttpToolsProtocol):
     """The protocol of one connection."""
 
-    _answered: RequestResponseCycle | None = None
+    _answered: _Cycle | None = None
 
     def on_headers_complete(self) -> None:
         """A request is here: hold the head of its response, unless it has no body, or is to say 100 first."""
         super().on_headers_complete()
+        self.cycle.__class__ = _Cycle
         if self.scope["method"] != "HEAD" and not self.cycle.waiting_for_100_continue:
             self.cycle.transport = _Holding(self.cycle)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answered = cycle
+        self._answered = cast(_Cycle, cycle)
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller is gone: uvicorn tells the latest request, which need not be the one being answered."""
         super().connection_lost(exc)
-        if self._answered is not None and not self._answered.response_complete:
-            self._answered.disconnected = True
-            self._answered.message_event.set()
+        answered = self._answered
+        if answered is not None and not answered.response_complete:
+            answered.disconnected = True
+            answered.message_event.set()
+            if answered.gone is not None:
+                answered.gone()
 
 
 class _Holding(asyncio.Transport):
@@ -66,6 +80,53 @@ class _Holding(asyncio.Transport):
         """Send what is held first."""
         self.let_go()
         self._transport.close()
+
+
+def when_gone(receive: Receive, call: Callable[[], None]) -> Callable[[], None] | None:
+    """Have `call` called if the caller hangs up, which takes no task; gives what forgets it.
+
+    None if `receive` is not plainly ours, or the caller is gone already. The body must have been read.
+    """
+    cycle = getattr(receive, "__self__", None)
+    if not isinstance(cycle, _Cycle) or cycle.disconnected:
+        return None
+    cycle.gone = call
+    cycle.flow.resume_reading()  # a large body has stopped it, and only who reads sees the end
+    return cycle.forget
+
+
+def wrote_whole(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+    """Write a response to a POST, whose headers have its length, without a coroutine.
+
+    `send` looks into every header for what none may hold, which is a twentieth of a request; here the lines
+    are counted. False, and nothing written, if one holds it, or `send` is not plainly ours or has to wait.
+    """
+    cycle = getattr(send, "__self__", None)
+    if not isinstance(cycle, _Cycle) or cycle.flow.write_paused or cycle.response_started:
+        return False
+    if cycle.disconnected:
+        return True
+    lines = [*cycle.default_headers, *headers]
+    if not cycle.keep_alive:
+        lines.append((b"connection", b"close"))
+    head = STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % line for line in lines]) + b"\r\n"
+    if head.count(b"\r") != len(lines) + 2 or head.count(b"\n") != len(lines) + 2 or b"\0" in head:
+        return False
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.message_event.set()
+    _write_at_once(cycle.transport, head + body)
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
+
+
+def _write_at_once(transport: asyncio.Transport, data: bytes) -> None:
+    if isinstance(transport, _Holding):
+        transport.let_go(data)
+    else:
+        transport.write(data)
 
 
 def writes_at_once(send: Send, patiently: Callable[[Rest], Awaitable[None]]) -> Take[bytes] | None:

@@ -19,10 +19,10 @@ from business_api.errors import InvalidRequest
 from business_api.exchange import Delta, Exchange, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
+from business_api.listening import CallerListens
 from business_api.openai_stream import stream, wire_reason
 from business_api.tandem_object import tandem_object
 from business_api.wire import (
-    CallerListens,
     EventStream,
     admitted,
     headers_of,

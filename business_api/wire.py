@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 import msgspec
@@ -23,7 +22,8 @@ from business_api.errors import BodyTooLarge, CallerGone, InvalidRequest, Servic
 from business_api.exchange import Delta, Exchange
 from business_api.guard import Caller, Guard
 from business_api.ids import new_id
-from business_api.one_write import writes_at_once
+from business_api.listening import CallerListens
+from business_api.one_write import writes_at_once, wrote_whole
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -39,10 +39,13 @@ PAGE_HEADERS = {
     "Cache-Control": "no-cache",
 }
 
+DEADLINE = HEADER.lower().encode()
 LISTENS_TO = 32 * 1024 * 1024
 """Bytes of a body over the limit that are read and thrown away before the connection is cut."""
 READER_SECONDS = 60
 """Longest time that a caller may leave a full buffer unread; then the LLM is stopped."""
+WHOLE = (Response, JSONResponse)
+"""Responses that are a status, headers and a body, and nothing more."""
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?")
 MISSING_FIELD = re.compile(r"Object missing required field `(.+?)`(?: - at `\$\.?(.*)`)?")
 AT_FIELD = re.compile(r" - at `\$\.?(.*)`")
@@ -54,8 +57,8 @@ async def read_json(request: Request, decoder: "msgspec.json.Decoder[T]", limit:
     Raises UnsupportedMediaType, BodyTooLarge (over `limit` bytes), InvalidRequest with
     the field in `param`. `NaN`, `Infinity`, lone surrogates and invalid UTF-8 are refused: they are not JSON.
     """
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json":
+    media = _headers(request).get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media != b"application/json":
         raise UnsupportedMediaType("send the body as JSON, with Content-Type: application/json")
     body = await _read(request, limit)
     try:
@@ -95,38 +98,6 @@ def _invalid(said: str) -> InvalidRequest:
         return InvalidRequest(f"missing field: {name}", param=name)
     field = AT_FIELD.search(said)
     return InvalidRequest(said.replace(" - at `$", " - at `"), param=field[1] if field else None)
-
-
-class CallerListens:
-    """Around work for a caller: when the caller hangs up it is cancelled, and ends in CallerGone.
-
-    The body must have been read: what is received after it is the end of the connection.
-    """
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._gone = False
-
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task, self._cancelling = task, task.cancelling()
-        self._watcher = task.get_loop().create_task(self._watch())
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        task = self._task
-        self._watcher.cancel()
-        del self._watcher, self._task  # they know us: a circle that only the garbage collection would end
-        if self._gone and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise CallerGone("the caller hung up") from exc
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._gone = True
-        self._task.cancel()
 
 
 class EventStream(Response):
@@ -205,7 +176,10 @@ async def served(
     except Exception:
         log.exception("%s %s failed", scope["method"], scope["path"])
         response = error_response(ServiceError("internal error"))
-    await response(scope, receive, send)
+    if type(response) not in WHOLE or not wrote_whole(
+        send, response.status_code, response.raw_headers, bytes(response.body)
+    ):
+        await response(scope, receive, send)
 
 
 def event(content: object, name: str | None = None) -> bytes:
@@ -236,8 +210,18 @@ def headers_of(exchange: Exchange) -> dict[str, str]:
 
 async def admitted(guard: Guard, request: Request) -> Caller:
     """Who asks, by the request's headers; takes the caller's deadline. Raises what Guard.admit raises."""
-    honour(request.headers.get(HEADER))
-    return await guard.admit(request.headers.get("authorization"), request.headers.get("host"))
+    headers = _headers(request)
+    honour(_text(headers.get(DEADLINE)))
+    return await guard.admit(_text(headers.get(b"authorization")), _text(headers.get(b"host")))
+
+
+def _headers(request: Request) -> dict[bytes, bytes]:
+    """By their names in lower case, as ASGI has them; of those that come twice the first."""
+    return dict(reversed(request.scope["headers"]))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
 def json_response(content: object, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,7 +1,6 @@
 """The head of a response leaves together with its body, and every response stays what it is."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -13,7 +12,7 @@ from uvicorn.server import ServerState
 from business_api import wire
 from business_api.arrivals import Take
 from business_api.one_write import OneWrite
-from business_api.wire import CallerListens, EventStream
+from business_api.wire import EventStream
 from tests.asgi_wire import Receive, Scope, Send, read, respond, start
 from tests.fakes import eventually
 
@@ -160,22 +159,6 @@ async def test_a_caller_that_sent_requests_ahead_and_hangs_up_is_noticed_by_the_
         assert await told.get() == "asked"
         writer.close()
         assert [await told.get(), await told.get()] == ["http.disconnect", "went on"]
-
-
-async def test_listening_for_a_caller_leaves_nothing_to_the_garbage_collection() -> None:
-    async def receive() -> Any:
-        await asyncio.Event().wait()
-
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(10):
-            async with CallerListens(receive):
-                await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        assert gc.collect() < 10
-    finally:
-        gc.enable()
 
 
 class Told:
