@@ -5,14 +5,17 @@ nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
+from starlette.responses import Response
 from starlette.types import Receive, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from business_api.arrivals import Rest, Take
+
+CLOSE = (b"connection", b"close")
 
 
 class _Cycle(RequestResponseCycle):
@@ -48,6 +51,7 @@ class OneWrite(HttpToolsProtocol):
         if answered is not None and not answered.response_complete:
             answered.disconnected = True
             answered.message_event.set()
+            answered.transport = self.transport  # what is held knows the request, which knows it
             if answered.gone is not None:
                 answered.gone()
 
@@ -95,27 +99,29 @@ def when_gone(receive: Receive, call: Callable[[], None]) -> Callable[[], None] 
     return cycle.forget
 
 
-def wrote_whole(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
-    """Write a response to a POST, whose headers have its length, without a coroutine.
+def wrote_whole(send: Send, response: Response) -> bool:
+    """Write a response to a POST without a coroutine. Its headers have its length, and are ours.
 
-    `send` looks into every header for what none may hold, which is a twentieth of a request; here the lines
-    are counted. False, and nothing written, if one holds it, or `send` is not plainly ours or has to wait.
+    `send` searches every header for control characters, which is a twentieth of a request; here the lines are
+    counted. False, and nothing written, if one is ended early, or `send` is not plainly ours or has to wait.
     """
     cycle = getattr(send, "__self__", None)
     if not isinstance(cycle, _Cycle) or cycle.flow.write_paused or cycle.response_started:
         return False
     if cycle.disconnected:
         return True
-    lines = [*cycle.default_headers, *headers]
-    if not cycle.keep_alive:
-        lines.append((b"connection", b"close"))
-    head = STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % line for line in lines]) + b"\r\n"
+    lines = [*cycle.default_headers, *response.raw_headers]
+    if CLOSE in lines:
+        cycle.keep_alive = False  # the server is stopping
+    elif not cycle.keep_alive:
+        lines.append(CLOSE)
+    head = STATUS_LINE[response.status_code] + b"".join([b"%b: %b\r\n" % line for line in lines]) + b"\r\n"
     if head.count(b"\r") != len(lines) + 2 or head.count(b"\n") != len(lines) + 2 or b"\0" in head:
         return False
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
     cycle.message_event.set()
-    _write_at_once(cycle.transport, head + body)
+    _write_at_once(cycle.transport, head + response.body)
     if not cycle.keep_alive:
         cycle.transport.close()
     cycle.on_response()

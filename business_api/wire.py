@@ -44,8 +44,6 @@ LISTENS_TO = 32 * 1024 * 1024
 """Bytes of a body over the limit that are read and thrown away before the connection is cut."""
 READER_SECONDS = 60
 """Longest time that a caller may leave a full buffer unread; then the LLM is stopped."""
-WHOLE = (Response, JSONResponse)
-"""Responses that are a status, headers and a body, and nothing more."""
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?")
 MISSING_FIELD = re.compile(r"Object missing required field `(.+?)`(?: - at `\$\.?(.*)`)?")
 AT_FIELD = re.compile(r" - at `\$\.?(.*)`")
@@ -176,10 +174,13 @@ async def served(
     except Exception:
         log.exception("%s %s failed", scope["method"], scope["path"])
         response = error_response(ServiceError("internal error"))
-    if type(response) not in WHOLE or not wrote_whole(
-        send, response.status_code, response.raw_headers, bytes(response.body)
-    ):
+    if not (_is_whole(response) and wrote_whole(send, response)):
         await response(scope, receive, send)
+
+
+def _is_whole(response: Response) -> bool:
+    """Whether it is a status, headers and a body, and nothing more."""
+    return type(response) in (Response, JSONResponse) and response.background is None
 
 
 def event(content: object, name: str | None = None) -> bytes:
@@ -217,7 +218,7 @@ async def admitted(guard: Guard, request: Request) -> Caller:
 
 def _headers(request: Request) -> dict[bytes, bytes]:
     """By their names in lower case, as ASGI has them; of those that come twice the first."""
-    return dict(reversed(request.scope["headers"]))
+    return dict(reversed([*request.scope["headers"]]))
 
 
 def _text(value: bytes | None) -> str | None:

@@ -143,8 +143,23 @@ def test_many_are_stored_though_sqlite_cannot_take_one_of_them(store: ExchangeSt
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)  # a thousand million bytes otherwise
     many = [msgspec.json.encode(exchange(f"e{number:02}")) for number in range(75)]
     many[40] = msgspec.json.encode(exchange("e40", question="w" * 20_000))
-    assert store.add([*many, many[3]]) == 75
+    assert store.add([*many[:10], b"{}", *many[10:], many[3]]) == 75
     assert {line.id for line in store.list("default", limit=100)} == {f"e{n:02}" for n in range(75)} - {"e40"}
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "statements"), [(10, 64, 2), (10, 43, 5), (20_000, 64, 8), (10**6, 9, 9)]
+)
+def test_a_statement_holds_few_large_records(
+    store: ExchangeStore, size: int, count: int, statements: int
+) -> None:
+    executed: list[str] = []
+    with store._connected() as connection:
+        connection.set_trace_callback(lambda text: executed.append(text[:6]))
+    assert (
+        keep(store, *(exchange(f"e{number}", question="w" * (size // 2)) for number in range(count))) == count
+    )
+    assert executed.count("INSERT") == statements
 
 
 def test_a_record_of_another_version_is_listed_and_shown_as_it_was(store: ExchangeStore) -> None:

@@ -1,18 +1,19 @@
 """A whole response is written past `send`, and is the one that `send` would have written."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from business_api import wire
 from business_api.errors import Unavailable
 from business_api.wire import served
 from tests.asgi_wire import Receive, Scope, Send, read
-from tests.test_one_write import App, asked, connected, request
+from tests.test_one_write import App, Notebook, asked, connected, protocol, request
 
 SAID = {"X-Request-Id": "1", "Retry-After": "2"}
 
@@ -54,6 +55,25 @@ async def test_it_is_the_one_that_send_makes(status: int, headers: tuple[str, ..
     (theirs,), their_end = await asked(sent(answer), request("POST", *headers, body="x"))
     assert undated(ours) == undated(theirs) != b""
     assert our_end.closed == their_end.closed
+
+
+@pytest.mark.parametrize("headers", [(), ("Connection: close",)])
+async def test_a_server_that_is_stopping_says_so_once_and_closes(headers: tuple[str, ...]) -> None:
+    transport, found = Notebook(), protocol(app(lambda: Response("said")))
+    found.server_state.default_headers = [(b"connection", b"close")]
+    found.connection_made(transport)
+    found.data_received(request("POST", *headers))
+    await asyncio.gather(*found.server_state.tasks)
+    assert b"".join(transport.written).count(b"\r\nconnection: close\r\n") == 1
+    assert transport.closed
+    assert found.timeout_keep_alive_task is None
+
+
+async def test_what_is_to_be_done_behind_a_response_is_done() -> None:
+    done: list[str] = []
+    task = BackgroundTask(done.append, "done")
+    (written,), _ = await asked(app(lambda: Response("said", background=task)), request("POST"))
+    assert (b"".join(written)[-4:], done) == (b"said", ["done"])
 
 
 async def test_it_goes_past_send(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,4 +120,3 @@ async def test_another_server_is_sent_the_same() -> None:
     scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
     await app(lambda: Response("said"))(scope, receive, send)
     assert [event.get("status") or event.get("body") for event in events] == [200, b"said"]
-    assert (Response, JSONResponse) == wire.WHOLE

@@ -4,7 +4,6 @@ Any number of threads and processes may use one file. A record is stored once, h
 """
 
 import contextlib
-import itertools
 import sqlite3
 import time
 from collections import deque
@@ -16,7 +15,8 @@ import msgspec
 
 from business_api.errors import Unavailable
 from business_api.exchange import Exchange, Outcome
-from business_api.sink.rows import COLUMNS, Summary, row, summary
+from business_api.sink.inserting import insert
+from business_api.sink.rows import COLUMNS, Summary, summary
 from business_api.sqlite_file import connect
 
 Rating = Literal["up", "down"]
@@ -43,13 +43,6 @@ CREATE TABLE IF NOT EXISTS feedback (
 _BATCH = 500
 _MOST = 1000
 _PREVIEW = 200
-_ROW = f"({', '.join('?' * len(COLUMNS))})"
-_TOGETHER = (32, 8, 1)
-"""Rows a statement. Each one gives up the interpreter's lock, and then waits for the event loop."""
-_INSERT = {
-    rows: f"INSERT OR IGNORE INTO exchanges VALUES {', '.join([_ROW] * rows)}"  # noqa: S608 - no values
-    for rows in _TOGETHER
-}
 _LIST = f"""
 SELECT {", ".join(COLUMNS[:-3])}, substr(question, 1, {_PREVIEW}), substr(answer, 1, {_PREVIEW}),
     (SELECT rating FROM feedback WHERE exchange = exchanges.id)
@@ -60,16 +53,6 @@ _FILTERS = {
     "text": r" AND (question LIKE :text ESCAPE '\' OR answer LIKE :text ESCAPE '\')",
     "before": " AND (at, id) < (SELECT at, id FROM exchanges WHERE id = :before AND tenant = :tenant)",
 }
-# What is wrong with one record and will stay wrong; anything else is the store's own trouble and may pass.
-_UNFIT = (
-    msgspec.MsgspecError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.IntegrityError,
-    ValueError,
-    OverflowError,
-    RecursionError,
-)
 
 
 class ExchangeStore:
@@ -100,7 +83,7 @@ class ExchangeStore:
         with self._connected() as connection:
             for start in range(0, len(records), _BATCH):
                 with _transaction(connection):
-                    stored += _insert(connection, records[start : start + _BATCH])
+                    stored += insert(connection, records[start : start + _BATCH])
         return stored
 
     def list(
@@ -215,30 +198,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         with contextlib.suppress(sqlite3.Error):  # SQLite itself rolls back after some errors
             connection.execute("ROLLBACK")
         raise
-
-
-def _insert(connection: sqlite3.Connection, records: Sequence[bytes]) -> int:
-    """Insert as many rows at once as there are; where one is unfit, its neighbours go by themselves."""
-    rows, at, stored = list(_fit(records)), 0, 0
-    while at < len(rows):
-        together = next(size for size in _TOGETHER if size <= len(rows) - at)
-        stored += _insert_rows(connection, rows[at : at + together])
-        at += together
-    return stored
-
-
-def _fit(records: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
-    for record in records:
-        with contextlib.suppress(*_UNFIT):
-            yield row(record)
-
-
-def _insert_rows(connection: sqlite3.Connection, rows: _Rows) -> int:
-    try:
-        connection.execute(_INSERT[len(rows)], list(itertools.chain.from_iterable(rows)))
-    except _UNFIT:
-        return sum(_insert_rows(connection, [one]) for one in rows) if len(rows) > 1 else 0
-    return len(rows)
 
 
 def _escaped(text: str) -> str:
