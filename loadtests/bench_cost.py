@@ -145,6 +145,9 @@ def process(plan: Plan) -> Iterator[str]:
                 spent = server.cpu_seconds
                 time.sleep(1.0)
                 found.note(OURS, cold_start=seconds, cold_cpu=spent, idle_mb=server.rss_mb)
+                found.tell(
+                    "idle_mb", f"all but {server.own_mb:.0f} MB are pages of files: libraries, the index"
+                )
         with business.started() as (server, _):
             yield "memory at full load"
             _grow(plan, server)

@@ -2,13 +2,17 @@
 
 import asyncio
 import gc
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from business_api.errors import CallerGone
 from business_api.listening import CallerListens
+from business_api.one_write import OneWrite
 from tests.asgi_wire import Receive, Scope, Send, read, respond
+from tests.fakes import eventually
 from tests.test_one_write import connected, request
 
 LARGE = 4_000_000
@@ -106,3 +110,32 @@ async def test_the_cancellation_of_somebody_else_is_not_taken_for_a_hang_up() ->
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_who_hangs_up_leaves_nothing_to_the_garbage_collection() -> None:
+    ended = 0
+
+    async def working(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal ended
+        await read(receive)
+        with suppress(CallerGone):
+            async with CallerListens(receive):
+                await asyncio.Event().wait()
+        ended += 1
+
+    async def hang_up(number: int) -> None:
+        async with connected(working) as (_, writer):
+            writer.write(request("POST"))
+            await asyncio.sleep(0.01)
+        await eventually(lambda: ended == number)
+
+    await hang_up(1)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(2, 12):
+            await hang_up(number)
+        left = [one for one in gc.get_objects() if isinstance(one, OneWrite | RequestResponseCycle)]
+        assert len(left) < 4
+    finally:
+        gc.enable()
