@@ -76,7 +76,8 @@ class Cost:
             seconds=self._seconds,
             warm_seconds=self._seconds * 0.15,
             spread_seconds=0.5 if pace.gap_ms else 0.0,
-            deltas=pace.deltas if stream else 0,
+            # where text that may be a marker is held back, frames leave together: fewer, by design
+            deltas=pace.deltas if stream and way != WITH_RETRIEVAL else 0,
         )
         return put_on(load)
 

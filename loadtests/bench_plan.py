@@ -52,10 +52,10 @@ class Plan:
 
     @contextmanager
     def peer_may_fail(self, way: str, *keys: str) -> Iterator[None]:
-        """A peer that does not answer all is told of, and ends nothing. RuntimeErrors of others pass."""
+        """A peer that does not answer all is told of, and ends nothing. Errors of other ways pass."""
         try:
             yield
-        except RuntimeError as exc:
+        except (RuntimeError, TimeoutError) as exc:
             if way in (DIRECT, OURS, WITH_RETRIEVAL):
                 raise
             for key in keys:

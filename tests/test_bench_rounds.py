@@ -60,3 +60,13 @@ def test_an_interrupt_is_not_taken_for_a_group_that_broke_off(
     monkeypatch.setattr(bench, "GROUPS", {"a": Group(interrupted, 1, 1)})
     with pytest.raises(KeyboardInterrupt):
         run(plan(tmp_path), ["a"], [])
+
+
+@pytest.mark.parametrize("broke", [RuntimeError("url: 3 answers, 2 failed"), TimeoutError("waited in vain")])
+def test_a_peer_may_fail_and_is_told_of_and_we_may_not(tmp_path: Path, broke: Exception) -> None:
+    seen = plan(tmp_path)
+    with seen.peer_may_fail("a relay", "peak"):
+        raise broke
+    assert seen.found.notes(OURS, "peak").startswith("a relay: ")
+    with pytest.raises(type(broke)), seen.peer_may_fail(OURS, "peak"):
+        raise broke
