@@ -62,11 +62,15 @@ def test_an_interrupt_is_not_taken_for_a_group_that_broke_off(
         run(plan(tmp_path), ["a"], [])
 
 
+def fail(seen: Plan, way: str, broke: Exception) -> None:
+    with seen.peer_may_fail(way, "peak"):
+        raise broke
+
+
 @pytest.mark.parametrize("broke", [RuntimeError("url: 3 answers, 2 failed"), TimeoutError("waited in vain")])
 def test_a_peer_may_fail_and_is_told_of_and_we_may_not(tmp_path: Path, broke: Exception) -> None:
     seen = plan(tmp_path)
-    with seen.peer_may_fail("a relay", "peak"):
-        raise broke
+    fail(seen, "a relay", broke)
     assert seen.found.notes(OURS, "peak").startswith("a relay: ")
-    with pytest.raises(type(broke)), seen.peer_may_fail(OURS, "peak"):
-        raise broke
+    with pytest.raises(type(broke)):
+        fail(seen, OURS, broke)
