@@ -94,14 +94,17 @@ class Ladder:
             void = void or why
             good[times] = goodput_of(asked, SLO, self._warm, self._seconds)
             self.curves[way][times].append(good[times])
-            shed += [one.end_ms for one in asked if one.ended == "refused"]
+            shed += [one.end_ms - one.lag_ms for one in asked if one.ended == "refused"]
             waited_for(lambda: told(self._llm).unfinished == 0, CALM_SECONDS, 0.05)
         peak = max(good.values())
         kept = {f"kept_{times:g}": good[times] / peak * 100 if peak else 0.0 for times in KEPT}
         self._plan.found.note(way, void, peak=peak, shed_cpu=spent, **kept)
         if shed and way == OURS:
             self._plan.found.note(way, void, shed_p99=percentile(shed, 0.99))
-            self._plan.found.tell("shed_p99", "all refusals, those too that waited in the queue before")
+            self._plan.found.tell(
+                "shed_p99",
+                "from when they were sent; all refusals, those too that waited in the queue before",
+            )
 
 
 BOTH = {"admission": ADMISSION, "without": NO_ADMISSION}
