@@ -1,6 +1,6 @@
 """What going through the business API costs, keeps and saves, beside the LLM tier alone and beside others.
 
-    python -m loadtests.bench                             # all groups, under twenty minutes
+    python -m loadtests.bench                             # all groups, about forty minutes with peers
     python -m loadtests.bench --quick                     # under four, one short round of each
     python -m loadtests.bench --only goodput,cost         # some groups
 

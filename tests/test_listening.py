@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,10 +11,19 @@ from business_api.errors import CallerGone
 from business_api.listening import CallerListens
 from business_api.one_write import OneWrite
 from tests.asgi_wire import Receive, Scope, Send, read, respond
-from tests.fakes import eventually
 from tests.test_one_write import connected, request
 
 LARGE = 4_000_000
+
+
+async def work(receive: Receive, told: "asyncio.Queue[object]") -> None:
+    """Without end; tells how many tasks there are, and that the caller is gone."""
+    try:
+        async with CallerListens(receive):
+            told.put_nowait(len(asyncio.all_tasks()))
+            await asyncio.Event().wait()
+    except CallerGone as exc:
+        told.put_nowait(exc)
 
 
 async def test_listening_for_a_caller_leaves_nothing_to_the_garbage_collection() -> None:
@@ -42,12 +50,7 @@ async def test_who_hangs_up_ends_the_work(size: int, ahead: int) -> None:
 
     async def working(scope: Scope, receive: Receive, send: Send) -> None:
         await read(receive)
-        try:
-            async with CallerListens(receive):
-                told.put_nowait(len(asyncio.all_tasks()))
-                await asyncio.Event().wait()
-        except CallerGone as exc:
-            told.put_nowait(exc)
+        await work(receive, told)
 
     async with connected(working) as (_, writer):
         writer.write(request("POST", body="x" * size) + request("POST") * ahead)
@@ -64,16 +67,13 @@ async def test_who_was_gone_before_is_noticed_at_once() -> None:
         await read(receive)
         told.put_nowait("asked")
         assert (await receive())["type"] == "http.disconnect"
-        try:
-            async with CallerListens(receive):
-                await asyncio.Event().wait()
-        except CallerGone as exc:
-            told.put_nowait(exc)
+        await work(receive, told)
 
     async with connected(slow) as (_, writer):
         writer.write(request("POST"))
-        await told.get()
+        assert await told.get() == "asked"
         writer.close()
+        assert await told.get() == 3  # a task watches, to which the server says so
         assert isinstance(await told.get(), CallerGone)
 
 
@@ -118,29 +118,25 @@ def alive() -> int:
 
 
 async def test_who_hangs_up_leaves_nothing_to_the_garbage_collection() -> None:
-    ended = 0
+    told: asyncio.Queue[object] = asyncio.Queue()
 
     async def working(scope: Scope, receive: Receive, send: Send) -> None:
-        nonlocal ended
         await read(receive)
-        with suppress(CallerGone):
-            async with CallerListens(receive):
-                await asyncio.Event().wait()
-        ended += 1
+        await work(receive, told)
 
-    async def hang_up(number: int) -> None:
+    async def hang_up() -> None:
         async with connected(working) as (_, writer):
             writer.write(request("POST"))
-            await asyncio.sleep(0.01)
-        await eventually(lambda: ended == number)
+            await told.get()
+        assert isinstance(await told.get(), CallerGone)
 
-    await hang_up(1)
+    await hang_up()
     gc.collect()
     gc.disable()
     try:
         before = alive()
-        for number in range(2, 12):
-            await hang_up(number)
+        for _ in range(10):
+            await hang_up()
         assert alive() < before + 5
     finally:
         gc.enable()
