@@ -47,7 +47,7 @@ class QueueSettings(Group):
     max_queued: int = Field(256, ge=0)
     """Waiting requests; more are answered 503 or 429 with Retry-After."""
     queue_deadline: float = Field(10.0, gt=0)
-    """Longest wait in our queue; who would wait longer is refused at once."""
+    """Longest wait in our queue; who would wait longer than half of it is refused at once."""
 
 
 class LlmSettings(PoolSettings, QueueSettings):

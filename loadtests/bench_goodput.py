@@ -30,8 +30,8 @@ CAPACITY = SLOTS * 1000 / (STEP_MS + STEP_MS_PER_ANSWER * SLOTS) / TOKENS
 CALM_SECONDS = 240.0
 """Longest time that the LLM server may work on once nobody asks: a relay may not pass hang-ups on."""
 OURS_WITHOUT = "no admission"
-ADMISSION = {"LLM__QUEUE_DEADLINE": "0.5", "LLM__START_IN_FLIGHT": str(SLOTS)}
-"""Half of the time to a first token that is good: who would wait longer is told so at once."""
+ADMISSION = {"LLM__QUEUE_DEADLINE": "0.75", "LLM__START_IN_FLIGHT": str(SLOTS)}
+"""Of the time to a first token that is good, what the LLM server itself does not need."""
 NO_ADMISSION = {
     "LLM__START_IN_FLIGHT": "100000",
     "LLM__MIN_IN_FLIGHT": "100000",

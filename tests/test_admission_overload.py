@@ -53,6 +53,18 @@ def test_everyone_is_answered_or_told_when_to_come_back() -> None:
             assert one.shed <= one.ticket.deadline
 
 
+@pytest.mark.parametrize("times", [1.5, 2, 5])
+def test_who_is_refused_is_refused_at_once_not_after_a_wait(times: float) -> None:
+    # few seats and a limit that is often cut: a place less is a long wait more
+    small = replace(H100, max_num_seqs=16, step_ms=20.0, step_ms_per_answer=0.5)
+    rules = Rules(replace(RULES.bounds, start=16), 256)
+    callers = Callers(rate=times * 18, prompt=60, answer=32)
+    run = Run(rules, [callers], 60, preset=small, patience=0.75, retrieval=0.002).play()
+    refused = [one for one in run.asked if one.at >= WARM and one.shed is not None]
+    waited = [one for one in refused if one.shed != one.at]
+    assert len(waited) <= 0.01 * len(refused)
+
+
 def test_a_flooding_key_does_not_take_a_polite_one_its_answers() -> None:
     flood, polite = Callers(rate=10 * CAPACITY, key="flood"), Callers(rate=CAPACITY / 10, key="polite")
     run = played(flood, polite, seconds=80)
