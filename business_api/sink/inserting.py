@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from business_api.sink.rows import COLUMNS, row
 _ROW = f"({', '.join('?' * len(COLUMNS))})"
 _TOGETHER = (32, 8, 1)
 """Rows a statement. Each one gives up the interpreter's lock, and then waits for the event loop."""
+_READ_TOGETHER = 8
+"""Records read before the event loop may have the interpreter, if it waits for it."""
 _STATEMENT_BYTES = 256 * 1024
 _INSERT = {
     rows: f"INSERT OR IGNORE INTO exchanges VALUES {', '.join([_ROW] * rows)}"  # noqa: S608 - no values
@@ -50,9 +53,11 @@ def _fits_a_statement(records: Sequence[bytes], size: int) -> bool:
 
 
 def _fit(records: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
-    for record in records:
+    for place, record in enumerate(records, 1):
         with contextlib.suppress(*_UNFIT):
             yield row(record)
+        if place % _READ_TOGETHER == 0:
+            time.sleep(0)  # gives up the interpreter's lock
 
 
 def _insert_rows(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
