@@ -32,8 +32,8 @@ OVER_SHARE = 1.5
 SURE = 0.5
 """Share of its time to wait that the estimate for a newcomer may take, unless its key asks less than an even
 share. Places come free unevenly, and fewer of them when the limit falls; who is refused in the end has waited
-for nothing. Simulated (`loadtests.overload`, 16 seats, a deadline of 0.75 s, 1 to 10 times the capacity),
-nobody was refused after a wait; with 0.75, and 0.5 s, which lets the same in, up to 4 % of the refused."""
+for nothing. Simulated (`loadtests.overload`, 16 seats, 1 to 10 times the capacity, behind the first 5 s): of
+those refused none had waited with half of 0.75 s, up to 4 % with 0.75 of 0.5 s, which lets in as many."""
 WHY = {
     "hopeless": "would wait longer than it may",
     "full": "finds no room to wait",
