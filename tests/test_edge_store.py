@@ -7,8 +7,10 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from business_api.passages import About
 from business_api.settings import Settings
 from business_api.vector_store import ForeignHit, StoreLocked, open_catalogue, open_store, reading
 from business_api.vector_store.collection import Row
@@ -196,6 +198,23 @@ async def test_a_live_version_whose_folder_is_gone_says_what_to_do(tmp_path: Pat
             FileNotFoundError, match=r"kb__v7_letters: put that folder back, or delete .*kb\.json"
         ):
             await open_()
+        await store.aclose()
+
+
+async def test_only_what_some_document_says_takes_the_memory_of_an_index(tmp_path: Path) -> None:
+    def indexed() -> set[str]:
+        made = (tmp_path / "kb__v1_letters").glob("shard/segments/*/payload_index/*-null")
+        return {folder.name.split("-")[1] for folder in made}
+
+    async with embedded(tmp_path) as open_:
+        store = await open_()
+        await ingest(store, {"a.md": "says nothing of itself"})
+        assert indexed() == {"tenant", "document", "since", "until", "generati"}
+        [point] = await points([chunk("b.md", "says what it is about")])
+        generation = await store.begin("acme")
+        about = About(tags=("x",))
+        await store.stage("acme", generation, [msgspec.structs.replace(point, about=about)])
+        assert indexed() == {"tenant", "document", "since", "until", "generati", "tags"}
         await store.aclose()
 
 

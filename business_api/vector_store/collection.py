@@ -11,8 +11,10 @@ import msgspec
 
 DENSE = "dense"
 BM25 = "bm25"
-KEYWORDS = ("document", "record_of", "writer", "language", "tags")
+KEYWORDS = ("document", "language", "tags")
 INTEGERS = ("since", "until", "date", "generation")
+OF_SOME = ("language", "tags", "date")
+"""Fields of these that only documents have that say so."""
 TENANT = "tenant"
 NAMESPACE = uuid.UUID("0b5d6a1e-7c3f-5a44-9e0d-5f4f0c2f6b11")
 
@@ -53,7 +55,13 @@ class Above(msgspec.Struct, frozen=True):
     value: int
 
 
-Condition = Is | OneOf | AtMost | Above
+class Itself(msgspec.Struct, frozen=True):
+    """The point has this id, a UUID."""
+
+    id: str
+
+
+Condition = Is | OneOf | AtMost | Above | Itself
 Where = tuple[Condition, ...]
 """All of the conditions hold."""
 

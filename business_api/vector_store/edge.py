@@ -16,9 +16,16 @@ from typing import IO, Any, TypeVar
 import qdrant_edge as edge
 
 from business_api.errors import RetrievalUnavailable
-from business_api.vector_store.collection import NewPoint, Row, Vector, Where
+from business_api.vector_store.collection import OF_SOME, Itself, NewPoint, Row, Vector, Where
 from business_api.vector_store.edge_files import lock_of, made_with, write, writing
-from business_api.vector_store.edge_query import filter_of, indexes, layout, point_of, requests_of
+from business_api.vector_store.edge_query import (
+    filter_of,
+    index_of,
+    indexes,
+    layout,
+    point_of,
+    requests_of,
+)
 
 UPSERT_BATCH = 32
 PAGE = 256
@@ -34,6 +41,7 @@ class EdgeCollection:
     def __init__(self, folder: Path, shard: edge.EdgeShard, lock: IO[str]) -> None:
         self.name = folder.name
         self._shard = shard
+        self._indexed = set(shard.info().payload_schema)
         self._lock = lock
         self._writes = (folder / "writes").open("a")
         self._got: dict[str, Mapping[str, Any] | None] = {}
@@ -72,6 +80,8 @@ class EdgeCollection:
         self, vectors: Sequence[Vector], where: Where, *, corpus: Where, limit: int, fields: Sequence[str]
     ) -> list[list[Row]]:
         """For each vector the best points, best first; equal scores in any order."""
+        if any(not isinstance(one, Itself) and self._nobody_has(one.key) for one in where):
+            return [[] for _ in vectors]
         found = await self._call(
             lambda: self._shard.query_batch(
                 requests_of(vectors, where, None if self._is_all(corpus) else corpus, limit, fields)
@@ -108,11 +118,17 @@ class EdgeCollection:
 
     async def values(self, key: str, where: Where, limit: int) -> list[str]:
         """The values that this keyword has in the points that match, those in most points first."""
+        if self._nobody_has(key):
+            return []
         request = edge.FacetRequest(key, limit, exact=True, filter=filter_of(where))
         return [str(hit.value) for hit in (await self._call(lambda: self._shard.facet(request))).hits]
 
     async def put(self, points: Sequence[NewPoint]) -> None:
-        """Write or overwrite points, batch by batch."""
+        """Write or overwrite points, batch by batch; fields that are new here are indexed first."""
+        for key in OF_SOME:
+            if self._nobody_has(key) and any(key in point.payload for point in points):
+                await self._update(index_of(key))
+                self._indexed.add(key)
         for start in range(0, len(points), UPSERT_BATCH):
             batch = [point_of(point) for point in points[start : start + UPSERT_BATCH]]
             await self._update(edge.UpdateOperation.upsert_points(batch))
@@ -139,6 +155,9 @@ class EdgeCollection:
         finally:
             self._lock.close()
             self._writes.close()
+
+    def _nobody_has(self, key: str) -> bool:
+        return key in OF_SOME and key not in self._indexed
 
     def _is_all(self, where: Where) -> bool:
         """Whether every point matches; kept until something is written. Where it does, a search by words

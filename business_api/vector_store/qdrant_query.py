@@ -12,6 +12,7 @@ from business_api.vector_store.collection import (
     AtMost,
     Condition,
     Is,
+    Itself,
     NewPoint,
     OneOf,
     Sparse,
@@ -25,8 +26,10 @@ def filter_of(where: Where) -> models.Filter:
     return models.Filter(must=[_condition(one) for one in where])
 
 
-def _condition(one: Condition) -> models.FieldCondition:
+def _condition(one: Condition) -> models.FieldCondition | models.HasIdCondition:
     match one:
+        case Itself(point):
+            return models.HasIdCondition(has_id=[point])
         case OneOf(key, values):
             return models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))
         case Is(key, value):

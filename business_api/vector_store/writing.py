@@ -13,6 +13,7 @@ from business_api.vector_store.collection import (
     AtMost,
     Collection,
     Is,
+    Itself,
     NewPoint,
     OneOf,
     StoreLocked,
@@ -69,7 +70,7 @@ class Writer:
             if await points.get(record_id(tenant)) is None:
                 first = msgspec.to_builtins(Record(tenant, token))
                 await points.put([NewPoint(record_id(tenant), first)])
-            await points.change((Is("record_of", tenant),), {"writer": token, "settled": False})
+            await points.change((Itself(record_id(tenant)),), {"writer": token, "settled": False})
             self._tokens[tenant] = token
             generation = (await read_record(points, tenant)).generation
             await points.delete((Is(TENANT, tenant), Above("since", generation)))
@@ -102,7 +103,7 @@ class Writer:
             at_rest = now - before.published_at >= self._grace
             await self._assert_live(points, tenant)
             await points.change(
-                (Is("record_of", tenant), Is("writer", ours)),
+                (Itself(record_id(tenant)), Is("writer", ours)),
                 {
                     "generation": generation,
                     "published_by": ours,
@@ -127,7 +128,7 @@ class Writer:
             retired = await points.count((Is(TENANT, tenant), AtMost("until", FOREVER - 1)))
             staged = await points.count((Is(TENANT, tenant), Above("since", generation)))
             if not retired and not staged:
-                ours = (Is("record_of", tenant), Is("writer", self._tokens.get(tenant, "")))
+                ours = (Itself(record_id(tenant)), Is("writer", self._tokens.get(tenant, "")))
                 await points.change(ours, {"settled": True})
 
     async def _sweep(self, points: Collection, tenant: str) -> None:

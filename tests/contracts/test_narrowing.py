@@ -8,7 +8,7 @@ import pytest
 
 from business_api.passages import About, Narrowing
 from business_api.vector_store import Generations
-from tests.places import chunk, points
+from tests.places import Open, chunk, points
 from tests.vector_store_fixtures import found, open_, store
 
 __all__ = ["open_", "store"]  # fixtures
@@ -95,6 +95,20 @@ async def test_a_changed_document_is_found_by_what_it_is_now(store: Generations)
     await store.publish("acme", generation)
     assert await left(store, Narrowing(tags=("draft",))) == set()
     assert await left(store, Narrowing(language="de")) == {"a.md"}
+
+
+async def test_what_no_document_said_before_is_found_from_the_first_that_says_it_on(open_: Open) -> None:
+    asked = [Narrowing(language="en"), Narrowing(tags=("keys",)), Narrowing(before=MARCH)]
+    store = await open_()
+    await shelve(store, {"plain.md": About()})
+    assert [await left(store, narrowing) for narrowing in asked] == [set()] * 3
+    await shelve(store, {"old.md": LIBRARY["old.md"]})
+    assert [await left(store, narrowing) for narrowing in asked] == [{"old.md"}] * 3
+    await store.aclose()
+    store = await open_()
+    assert [await left(store, narrowing) for narrowing in asked] == [{"old.md"}] * 3
+    assert await store.values("acme", "tags", 10) == ["keys"]
+    await store.aclose()
 
 
 async def test_the_values_to_choose_from_are_those_that_the_tenants_readers_see(store: Generations) -> None:
