@@ -13,7 +13,7 @@ from loadtests.generator import Load, Seen
 from loadtests.offered import percentile
 from loadtests.offering import COMPLETIONS, checked, offer, offered
 from loadtests.rows import DIRECT, OURS, WITH_RETRIEVAL
-from loadtests.running import Server, printing_its_port, put_on, set_pace
+from loadtests.running import Server, on_one_cpu, printing_its_port, put_on, set_pace
 from loadtests.traffic import asked
 
 QUESTION = "How is the LLM server started, and which port does it listen on? Case {serial}."
@@ -22,6 +22,7 @@ PACED = Pace(deltas=250, gap_ms=20)
 CALLERS = 16
 STREAMS = (40, 80, 150, 250)
 """Streams at once: as many as a way carries in time; of few the fixed costs weigh. Gaps are of the first."""
+ALONE = "by CPU time of the process, all processes on one CPU, so that nothing else slows its core"
 VOID_ABOVE = 0.85
 """CPU share of the LLM server beyond which a figure is not ours."""
 
@@ -38,7 +39,7 @@ def cost(plan: Plan) -> Iterator[str]:
             for _ in range(plan.rounds):
                 yield from bench.round()
             plan.found.tell("streams", bench.carried())
-    plan.found.tell("per_core", "by CPU time of the process, answers of 16 deltas that are not streamed")
+    plan.found.tell("per_core", f"{ALONE}, answers of 16 deltas that are not streamed")
 
 
 class Cost:
@@ -60,6 +61,8 @@ class Cost:
             self._found.note(way, ttft_p50=ttft.p50, ttft_p99=ttft.p99)
             yield f"requests per core, {way}"
             rates[way] = self._throughput(way, server)
+            with on_one_cpu(server, self._llm):
+                self._per_core(way, server)
             yield f"streams, {way}"
             with self._plan.peer_may_fail(way, "streams", "gap_p99"):
                 self._streams(way, server)
@@ -81,6 +84,10 @@ class Cost:
         return put_on(load)
 
     def _throughput(self, way: str, server: Server) -> float:
+        seen = self._load(way, server, stream=False, callers=CALLERS, pace=AT_ONCE)
+        return seen.all_answers / seen.seconds
+
+    def _per_core(self, way: str, server: Server) -> None:
         began, before, llm_before = time.perf_counter(), server.cpu_seconds, self._llm.cpu_seconds
         seen = self._load(way, server, stream=False, callers=CALLERS, pace=AT_ONCE)
         spent = server.cpu_seconds - before
@@ -88,29 +95,29 @@ class Cost:
         full = share > VOID_ABOVE and way != DIRECT
         void = f"the lean LLM server was busy for {share:.0%} of the time" if full else ""
         self._found.note(way, void, per_core=seen.all_answers / spent)
-        return seen.all_answers / seen.seconds
 
     def carried(self) -> str:
         """With how many streams the CPU time of a frame was measured."""
         counts = ", ".join(f"{way} {streams}" for way, streams in self._carried.items())
         per_stream = f"of {PACED.deltas} frames each, every one arrived"
-        return (
-            f"from the CPU time a frame costs with as many streams as were in time ({counts}), {per_stream}"
-        )
+        return f"{ALONE}, of a frame with as many streams as were in time ({counts}), {per_stream}"
 
     def _streams(self, way: str, server: Server) -> None:
-        fewest, *more = STREAMS
-        per_core, gap = self._running(way, server, fewest)
-        late = gap >= 2 * PACED.gap_ms
-        void = f"gaps of {gap:.0f} ms (99th percentile) at a pace of 20" if late else ""
-        self._found.note(way, void, gap_p99=gap)
-        carried = fewest
-        for streams in more if not late else ():
+        _, gap = self._running(way, server, STREAMS[0])
+        self._found.note(way, _late(gap), gap_p99=gap)
+        with on_one_cpu(server, self._llm):
+            self._most_streams(way, server)
+
+    def _most_streams(self, way: str, server: Server) -> None:
+        carried, *more = STREAMS
+        per_core, gap = self._running(way, server, carried)
+        void = _late(gap)
+        for streams in more if not void else ():
             try:
                 found, gap = self._running(way, server, streams)
             except RuntimeError:  # some were refused or cut short: more than it carries
                 break
-            if gap >= 2 * PACED.gap_ms:
+            if _late(gap):
                 break
             per_core, carried = found, streams
         self._carried[way] = carried
@@ -132,6 +139,11 @@ class Cost:
             raise RuntimeError(f"{way}: {failed} of {len(answers)} failed at half load")
         took = [one.end_ms - one.lag_ms for one in answers if one.ended == "whole"]
         self._found.note(way, void, half_p50=percentile(took, 0.5), half_p99=percentile(took, 0.99))
+
+
+def _late(gap: float) -> str:
+    """Why a figure says nothing when frames came so late (ms, 99th percentile)."""
+    return f"gaps of {gap:.0f} ms (99th percentile) at a pace of 20" if gap >= 2 * PACED.gap_ms else ""
 
 
 def _frames_due(way: str, pace: Pace) -> int:

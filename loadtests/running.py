@@ -1,10 +1,11 @@
 """Starts and stops the processes of a benchmark, and reads their CPU time."""
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -27,10 +28,14 @@ class Server:
     process: psutil.Process
 
     @property
+    def family(self) -> list[psutil.Process]:
+        """The process and its children."""
+        return [self.process, *self.process.children(recursive=True)]
+
+    @property
     def cpu_seconds(self) -> float:
-        """CPU time so far, user and system, of the process and its children."""
-        family = [self.process, *self.process.children(recursive=True)]
-        return sum(sum(one.cpu_times()[:2]) for one in family)
+        """CPU time so far, user and system, of the family."""
+        return sum(sum(one.cpu_times()[:2]) for one in self.family)
 
     @property
     def rss_mb(self) -> float:
@@ -77,6 +82,29 @@ def _ending(child: "subprocess.Popen[bytes]") -> Iterator[None]:
             child.wait(10)
         except subprocess.TimeoutExpired:
             child.kill()
+
+
+@contextmanager
+def on_one_cpu(*servers: Server) -> Iterator[None]:
+    """The servers, and what is started inside, on one CPU (on Linux): the others have nothing to do.
+
+    Two CPUs of a virtual machine may be two threads of one core, each slower while the other one works.
+    """
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    try:
+        _place(servers, {max(before)} if before else before)
+        yield
+    finally:
+        _place(servers, before)
+
+
+def _place(servers: Sequence[Server], cpus: set[int]) -> None:
+    if not cpus:
+        return
+    os.sched_setaffinity(0, cpus)  # what is started next inherits it
+    for thread in (thread for server in servers for one in server.family for thread in one.threads()):
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(thread.id, cpus)
 
 
 def status_of(url: str, path: str) -> int:

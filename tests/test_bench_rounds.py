@@ -1,9 +1,13 @@
 """What a benchmark found before something broke is kept and shown."""
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -13,6 +17,7 @@ from loadtests.bench_figures import FIGURES
 from loadtests.bench_plan import Plan
 from loadtests.bench_table import compared
 from loadtests.rows import DIRECT, OURS, Rounds, rows_of
+from loadtests.running import Server, on_one_cpu
 
 
 def plan(tmp_path: Path) -> Plan:
@@ -74,3 +79,16 @@ def test_a_peer_may_fail_and_is_told_of_and_we_may_not(tmp_path: Path, broke: Ex
     assert seen.found.notes(OURS, "peak").startswith("a relay: ")
     with pytest.raises(type(broke)):
         fail(seen, OURS, broke)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
+def test_servers_and_what_is_started_beside_them_share_one_cpu_until_the_end() -> None:
+    cpus, asks = os.sched_getaffinity(0), "import os; print(os.sched_getaffinity(0))"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        server = Server("", psutil.Process(child.pid))
+        with on_one_cpu(server):
+            assert os.sched_getaffinity(child.pid) == {max(cpus)}
+            said = subprocess.run([sys.executable, "-c", asks], capture_output=True, check=True)
+            assert said.stdout.decode().strip() == str({max(cpus)})
+        assert os.sched_getaffinity(child.pid) == os.sched_getaffinity(0) == cpus
+        child.communicate(b"\n")
