@@ -23,8 +23,6 @@ CALLERS = 16
 STREAMS = (40, 80, 150, 250)
 """Streams at once: as many as a way carries in time; of few the fixed costs weigh. Gaps are of the first."""
 ALONE = "by CPU time of the process, all processes on one CPU, so that nothing else slows its core"
-VOID_ABOVE = 0.85
-"""CPU share of the LLM server beyond which a figure is not ours."""
 
 
 def cost(plan: Plan) -> Iterator[str]:
@@ -88,13 +86,9 @@ class Cost:
         return seen.all_answers / seen.seconds
 
     def _per_core(self, way: str, server: Server) -> None:
-        began, before, llm_before = time.perf_counter(), server.cpu_seconds, self._llm.cpu_seconds
+        before = server.cpu_seconds
         seen = self._load(way, server, stream=False, callers=CALLERS, pace=AT_ONCE)
-        spent = server.cpu_seconds - before
-        share = (self._llm.cpu_seconds - llm_before) / (time.perf_counter() - began)
-        full = share > VOID_ABOVE and way != DIRECT
-        void = f"the lean LLM server was busy for {share:.0%} of the time" if full else ""
-        self._found.note(way, void, per_core=seen.all_answers / spent)
+        self._found.note(way, per_core=seen.all_answers / (server.cpu_seconds - before))
 
     def carried(self) -> str:
         """With how many streams the CPU time of a frame was measured."""

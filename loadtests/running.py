@@ -102,9 +102,17 @@ def _place(servers: Sequence[Server], cpus: set[int]) -> None:
     if not cpus:
         return
     os.sched_setaffinity(0, cpus)  # what is started next inherits it
-    for thread in (thread for server in servers for one in server.family for thread in one.threads()):
-        with suppress(ProcessLookupError):
-            os.sched_setaffinity(thread.id, cpus)
+    for server in servers:
+        with suppress(psutil.NoSuchProcess):
+            for one in server.family:
+                _move(one, cpus)
+
+
+def _move(process: psutil.Process, cpus: set[int]) -> None:
+    with suppress(psutil.NoSuchProcess):
+        for thread in process.threads():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread.id, cpus)
 
 
 def status_of(url: str, path: str) -> int:

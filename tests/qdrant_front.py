@@ -1,12 +1,15 @@
 """A Qdrant server for tests: the REST interface, as far as we use it, over qdrant-client's local mode.
 
-It checks that what we send is what the server's published models accept; it has no engine of its own.
+It checks that what we send is what the server's published models accept; it has no engine of its own. As a
+server in strict mode it filters by nothing that has no index.
 """
 
 import warnings
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Request
 from qdrant_client import AsyncQdrantClient, models
 
 ENVELOPE: dict[str, Any] = {"time": 0.0, "status": "ok"}
@@ -14,12 +17,31 @@ ENVELOPE: dict[str, Any] = {"time": 0.0, "status": "ok"}
 
 def front(client: AsyncQdrantClient) -> FastAPI:
     """The app. Unknown collections are 404, as on a server."""
-    app = FastAPI()
+    app = FastAPI(dependencies=[Depends(_strict)])
+    app.state.indexed = defaultdict(set)
     _aliases(app, client)
     _collections(app, client)
     _points(app, client)
     _searches(app, client)
     return app
+
+
+async def _strict(request: Request) -> None:
+    indexed = request.app.state.indexed[request.path_params.get("name")]
+    asked = await request.json() if await request.body() else None
+    for key in _filtered_by(asked):
+        if key not in indexed:
+            raise HTTPException(400, f"Bad request: Index required but not found for {key!r}")
+
+
+def _filtered_by(asked: Any) -> Iterator[str]:
+    """The payload fields of the conditions in what was asked."""
+    if isinstance(asked, dict):
+        if "key" in asked and asked.keys() & {"match", "range"}:
+            yield asked["key"]
+        asked = list(asked.values())
+    for inner in asked if isinstance(asked, list) else ():
+        yield from _filtered_by(inner)
 
 
 def _answer(result: Any) -> dict[str, Any]:
@@ -44,6 +66,7 @@ def _collections(app: FastAPI, client: AsyncQdrantClient) -> None:
     @app.delete("/collections/{name}")
     async def drop(name: str) -> Any:
         await _there(client, name)
+        app.state.indexed.pop(name, None)
         return _answer(await client.delete_collection(name))
 
     @app.get("/collections/{name}")
@@ -67,6 +90,7 @@ def _collections(app: FastAPI, client: AsyncQdrantClient) -> None:
 
     @app.put("/collections/{name}/index")
     async def index(name: str, asked: models.CreateFieldIndex) -> Any:
+        app.state.indexed[name].add(asked.field_name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _answer(await client.create_payload_index(name, asked.field_name, asked.field_schema))

@@ -125,5 +125,6 @@ class QdrantCatalogue:
 def _schemas() -> dict[str, Any]:
     number = models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=False, range=True)
     tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-    keywords = dict.fromkeys(KEYWORDS, models.PayloadSchemaType.KEYWORD)
+    # a server in strict mode refuses to filter by a field that has no index, even among points named by id
+    keywords = dict.fromkeys((*KEYWORDS, "writer"), models.PayloadSchemaType.KEYWORD)
     return {TENANT: tenant} | keywords | dict.fromkeys(INTEGERS, number)
