@@ -14,7 +14,7 @@ BM25 = "bm25"
 KEYWORDS = ("document", "language", "tags")
 INTEGERS = ("since", "until", "date", "generation")
 OF_SOME = ("language", "tags", "date")
-"""Fields of these that only documents have that say so."""
+"""Those of these fields that a document need not have."""
 TENANT = "tenant"
 NAMESPACE = uuid.UUID("0b5d6a1e-7c3f-5a44-9e0d-5f4f0c2f6b11")
 

@@ -41,7 +41,7 @@ class EdgeCollection:
     def __init__(self, folder: Path, shard: edge.EdgeShard, lock: IO[str]) -> None:
         self.name = folder.name
         self._shard = shard
-        self._indexed = set(shard.info().payload_schema)
+        self._nobody_has = set(OF_SOME).difference(shard.info().payload_schema)
         self._lock = lock
         self._writes = (folder / "writes").open("a")
         self._got: dict[str, Mapping[str, Any] | None] = {}
@@ -80,7 +80,7 @@ class EdgeCollection:
         self, vectors: Sequence[Vector], where: Where, *, corpus: Where, limit: int, fields: Sequence[str]
     ) -> list[list[Row]]:
         """For each vector the best points, best first; equal scores in any order."""
-        if any(not isinstance(one, Itself) and self._nobody_has(one.key) for one in where):
+        if any(one.key in self._nobody_has for one in where if not isinstance(one, Itself)):
             return [[] for _ in vectors]
         found = await self._call(
             lambda: self._shard.query_batch(
@@ -118,17 +118,16 @@ class EdgeCollection:
 
     async def values(self, key: str, where: Where, limit: int) -> list[str]:
         """The values that this keyword has in the points that match, those in most points first."""
-        if self._nobody_has(key):
+        if key in self._nobody_has:
             return []
         request = edge.FacetRequest(key, limit, exact=True, filter=filter_of(where))
         return [str(hit.value) for hit in (await self._call(lambda: self._shard.facet(request))).hits]
 
     async def put(self, points: Sequence[NewPoint]) -> None:
         """Write or overwrite points, batch by batch; fields that are new here are indexed first."""
-        for key in OF_SOME:
-            if self._nobody_has(key) and any(key in point.payload for point in points):
-                await self._update(index_of(key))
-                self._indexed.add(key)
+        for key in self._nobody_has.intersection(key for point in points for key in point.payload):
+            await self._update(index_of(key))
+            self._nobody_has.discard(key)
         for start in range(0, len(points), UPSERT_BATCH):
             batch = [point_of(point) for point in points[start : start + UPSERT_BATCH]]
             await self._update(edge.UpdateOperation.upsert_points(batch))
@@ -155,9 +154,6 @@ class EdgeCollection:
         finally:
             self._lock.close()
             self._writes.close()
-
-    def _nobody_has(self, key: str) -> bool:
-        return key in OF_SOME and key not in self._indexed
 
     def _is_all(self, where: Where) -> bool:
         """Whether every point matches; kept until something is written. Where it does, a search by words
