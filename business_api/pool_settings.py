@@ -2,8 +2,9 @@
 
 import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 
 def _of_a_server(url: str) -> str:
@@ -13,6 +14,11 @@ def _of_a_server(url: str) -> str:
 
 
 LlmUrl = Annotated[str, AfterValidator(_of_a_server)]
+
+
+def name_of(url: str) -> str:
+    """What a server is called where people read it: host and port, without path and credentials."""
+    return urlsplit(url).netloc.rpartition("@")[2] or url.partition("://")[2]
 
 
 class Group(BaseModel):
@@ -66,3 +72,11 @@ class PoolSettings(Group):
     probe_deadline: float = Field(5.0, gt=0)
     stall_deadline: float = Field(10.0, gt=0)
     """A server with running answers that says nothing for so long is asked for its progress."""
+
+    @field_validator("replicas")
+    @classmethod
+    def _told_apart(cls, replicas: tuple[ReplicaSettings, ...]) -> tuple[ReplicaSettings, ...]:
+        names = [one.name or name_of(one.url) for one in replicas]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} is there twice: give each server a `name` of its own")
+        return replicas

@@ -12,6 +12,8 @@ from business_api.upstream.serving import served_model
 from tests.fakes import FakeLlm, serving
 from tests.programs import run
 
+SAME_NAME = '[{"url": "http://gpu:1/a"}, {"url": "http://gpu:1/b"}, {"url": "http://gpu:1/c", "name": "c"}]'
+
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
@@ -21,6 +23,7 @@ from tests.programs import run
         ("BUSINESS_API_LLM_FALLBACKS", '{"small": 1}', "BUSINESS_API_LLM_FALLBACKS__SMALL: is a group"),
         ("BUSINESS_API_LLM__URL", "gpu:8001/v1", "BUSINESS_API_LLM__URL: must begin with http://"),
         ("BUSINESS_API_LLM__REPLICAS", '[{"url": "gpu"}]', "BUSINESS_API_LLM__REPLICAS__0__URL: must begin"),
+        ("BUSINESS_API_LLM__REPLICAS", SAME_NAME, "BUSINESS_API_LLM__REPLICAS: gpu:1 is there twice: give"),
     ],
 )
 def test_a_wrong_setting_is_told_by_its_name(tmp_path: Path, name: str, value: str, told: str) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from business_api.errors import UpstreamUnavailable
+from business_api.pool_settings import name_of
 from business_api.settings import LlmSettings
 from business_api.upstream import Upstream
 from business_api.upstream.addresses import addresses_of
-from business_api.upstream.pool import Address, Pool, name_of
+from business_api.upstream.pool import Address, Pool
 from business_api.upstream.progress import Counters, read_counters
 from business_api.upstream.watching import Watch
 from tests.asgi_wire import Receive, Scope, Send, hang_up, respond

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from business_api.pool_settings import name_of
 from business_api.settings import LlmSettings
 from business_api.transport import Transport, open_transport
 from business_api.upstream.asked import Asked
@@ -163,8 +164,3 @@ async def _close(replica: Replica) -> None:
     if replica.root is not None:
         with suppress(OSError):
             await replica.root.aclose()
-
-
-def name_of(url: str) -> str:
-    """What a server is called where people read it: host and port, without path and credentials."""
-    return urlsplit(url).netloc.rpartition("@")[2] or url.partition("://")[2]
