@@ -7,7 +7,7 @@ from functools import partial
 from typing import get_args
 
 from business_api.assistants import Assistant
-from business_api.deadlines import caller_deadline
+from business_api.deadlines import caller_deadline, deadline_passed
 from business_api.errors import ServiceError
 from business_api.exchange import Priority, Question
 from business_api.gate import Gate, Rules, Verdict
@@ -39,14 +39,17 @@ class Admission:
         self.gate = Gate(rules_of(settings))
 
     async def admit(self, question: Question, assistant: Assistant) -> Place:
-        """Wait for a place (the `Admit` port). Raises Overloaded, or RateLimited for a key over its share."""
+        """Wait for a place (the `Admit` port).
+
+        Raises Overloaded, RateLimited for a key over its share, UpstreamTimeout at the caller's own deadline.
+        """
         began = self._clock()
         ticket = self._ticket(question, assistant, began)
         told = self.gate.arrive(ticket, began)
         if told == [(ticket, None)]:
             return self._place(ticket, 0.0)
         if (refusal := await self._turn(ticket, told)) is not None:
-            raise refusal
+            raise deadline_passed() if caller_deadline() <= self._clock() else refusal
         return self._place(ticket, (self._clock() - began) * 1000)
 
     def _place(self, ticket: Ticket, queue_ms: float) -> Place:

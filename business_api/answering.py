@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from business_api.assistants import Assistant, Assistants
 from business_api.citations import Citing
+from business_api.deadlines import caller_deadline, within_deadline
 from business_api.errors import RetrievalUnavailable, Unavailable
 from business_api.exchange import (
     Degradation,
@@ -33,7 +34,7 @@ from business_api.extracting import quoted
 from business_api.passages import Passage, Query
 from business_api.place import Admit
 from business_api.supporting import Similarity
-from business_api.unfolding import Answer, Spoken, end, named
+from business_api.unfolding import Answer, Spoken, end, named, told
 
 __all__ = ["Answer", "Parts", "answer"]
 
@@ -79,7 +80,8 @@ async def answer(question: Question, parts: Parts) -> Answer:
         place = await parts.admit(question, assistant)
         exchange.timings_ms["queue"], record = place.queue_ms, place.ending(parts.record)
         if assistant.collection is not None:
-            await _retrieve(exchange, assistant, parts)
+            async with within_deadline():
+                await _retrieve(exchange, assistant, parts)
         if (refusal := _abstention(exchange, assistant)) is not None:
             generation: Generation = Spoken(refusal, model="none", finish_reason="abstained")
         else:
@@ -89,10 +91,11 @@ async def answer(question: Question, parts: Parts) -> Answer:
             place.give_back()
         return Answer(exchange, generation, record, began, _citing(exchange, assistant, parts))
     except BaseException as exc:  # cancellation too: a caller that hangs up leaves an exchange behind
-        end(exchange, exc, began)
+        ending = told(exc)
+        end(exchange, ending, began)
         record(exchange)
-        if isinstance(exc, Exception):
-            raise named(exc, exchange) from exc
+        if isinstance(ending, Exception):
+            raise named(ending, exchange) from exc
         raise
 
 
@@ -153,7 +156,8 @@ async def _generate(exchange: Exchange, assistant: Assistant, parts: Parts) -> G
         return await generate(exchange.prompt, _sampling(question, assistant), exchange.id)
     except Unavailable as exc:
         exchange.attempts = exc.attempts
-        if assistant.when_llm_fails == "refuse" or not question.wants_prose or exchange.query is None:
+        refuse = assistant.when_llm_fails == "refuse" or caller_deadline() <= time.monotonic()
+        if refuse or not question.wants_prose or exchange.query is None:
             raise
         sentences = parts.extract(exchange.query.text, exchange.prompt.passages)
         if not sentences:

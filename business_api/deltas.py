@@ -120,7 +120,8 @@ class Deltas:
             if choice.index == 0:
                 self.finish_reason = choice.finish_reason or self.finish_reason
                 said = choice.delta or NOTHING
-                if said.tool_calls or said.refusal or choice.logprobs:
+                reasoning = said.reasoning or said.reasoning_content
+                if said.tool_calls or said.refusal or choice.logprobs or reasoning:
                     self.only_text = False
                     self._arrived.append(_with_more_than_text(choice, said))
                 elif said.content:
@@ -131,4 +132,5 @@ class Deltas:
 def _with_more_than_text(choice: Choice, said: Content) -> Delta:
     logprobs = {"content": choice.logprobs.content} if choice.logprobs else None
     calls = [msgspec.to_builtins(call) for call in said.tool_calls or ()]
-    return Delta(said.content or "", calls or None, logprobs, said.refusal)
+    reasoning = said.reasoning or said.reasoning_content
+    return Delta(said.content or "", calls or None, logprobs, said.refusal, reasoning or None)

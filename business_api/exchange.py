@@ -144,12 +144,16 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
-    """One streamed unit. `tool_calls` and `logprobs` are the LLM server's own JSON, passed through."""
+    """One streamed unit. `tool_calls` and `logprobs` are the LLM server's own JSON, passed through.
+
+    `reasoning` is what the model thinks before it answers.
+    """
 
     text: str = ""
     tool_calls: list[dict[str, Any]] | None = None
     logprobs: dict[str, Any] | None = None
     refusal: str | None = None
+    reasoning: str | None = None
 
 
 class Generation(Protocol):

@@ -29,6 +29,9 @@ class Content(msgspec.Struct, gc=False):
     content: str | None = None
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    """The older name for the same."""
 
 
 class Logprobs(msgspec.Struct, gc=False):

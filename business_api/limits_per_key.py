@@ -69,7 +69,8 @@ class LimitsPerKey:
         least = min(bucket.tokens, key=lambda rate: rate.limit)
         if tokens > least.limit:
             raise InvalidRequest(
-                f"this may take {tokens} tokens; {_said(least)} are allowed: lower max_tokens",
+                f"this may take {tokens} tokens; {_said(least)} are allowed{self._divided()}: "
+                "lower max_tokens",
                 param="max_tokens",
             )
         taken = await self._take(bucket, bucket.tokens, tokens)
@@ -112,6 +113,12 @@ class LimitsPerKey:
             return tuple(Rate(r, max(n // self._shared_by, 1), spans[r]) for r, n in limits if n)
 
         return Bucket(name, rates(REQUESTS), rates(TOKENS))
+
+    def _divided(self) -> str:
+        """Why that is less than the operator has set, and how to have all of it."""
+        if self._shared_by == 1:
+            return ""
+        return f" by each of {self._shared_by} processes (BUSINESS_API_GUARD__LIMITS_URL makes them share)"
 
     async def _take(self, bucket: Bucket, rates: Sequence[Rate], amount: int) -> Taken:
         taken = await self._windows.take(bucket.name, rates, amount)

@@ -168,6 +168,8 @@ def _choice(exchange: Exchange, deltas: list[Delta]) -> dict[str, Any]:
     }
     if calls:
         message["tool_calls"] = calls
+    if reasoning := "".join(d.reasoning for d in deltas if d.reasoning):
+        message["reasoning_content"] = reasoning
     return {
         "index": 0,
         "message": message,

@@ -31,10 +31,19 @@ class Chunks:
 
     def of(self, delta: Delta) -> bytes:
         """The chunk of a delta; nothing for an empty one."""
-        if delta.tool_calls is None and delta.logprobs is None and delta.refusal is None:
+        calls, refusal, reasoning = delta.tool_calls, delta.refusal, delta.reasoning
+        if calls is None and delta.logprobs is None and refusal is None and reasoning is None:
             return self._before + _encode(delta.text) + self._behind if delta.text else b""
-        fields = {"content": delta.text or None, "tool_calls": delta.tool_calls, "refusal": delta.refusal}
-        said = {name: value for name, value in fields.items() if value is not None}
+        said = {
+            name: value
+            for name, value in (
+                ("content", delta.text or None),
+                ("tool_calls", calls),
+                ("refusal", refusal),
+                ("reasoning_content", reasoning),
+            )
+            if value is not None
+        }
         return self.chunk(said, logprobs=delta.logprobs)
 
     def of_all(self, deltas: Sequence[Delta]) -> bytes:

@@ -26,6 +26,8 @@ GARBAGE = 10_000
 """Objects made, beyond those freed, until the youngest are looked through for what is no longer used."""
 FAREWELL_SECONDS = 2.0
 """Longest time that connections stay open, each told to close with its next answer, once we stop."""
+TELLING_SECONDS = 2.0
+"""Time to tell callers that their answer is cut off; one that does not read is not told."""
 INSIST_SECONDS = 5.0
 """Time that answers get to be recorded once they are cut off."""
 
@@ -144,10 +146,11 @@ class _Server(uvicorn.Server):
         await self._part()
         await super().shutdown(sockets)
         cut = {*self.server_state.tasks}
-        for task in cut:
-            task.cancel()
-        if cut:
-            await asyncio.wait(cut, timeout=INSIST_SECONDS)
+        if self.force_exit:  # else uvicorn has told them so
+            _cut_off(cut)
+        cut = await _running_still(cut, TELLING_SECONDS)
+        _cut_off(cut)
+        await _running_still(cut, INSIST_SECONDS)
 
     async def _part(self) -> None:
         """Let callers leave by themselves: one that was closed on could have asked at that very moment."""
@@ -164,3 +167,12 @@ class _Server(uvicorn.Server):
 
     def _insist(self) -> None:
         self.should_exit = self.force_exit = True
+
+
+def _cut_off(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel("the service is stopping")  # a reason tells it from a caller who hangs up
+
+
+async def _running_still(tasks: set[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
+    return (await asyncio.wait(tasks, timeout=seconds))[1] if tasks else tasks

@@ -11,7 +11,7 @@ import msgspec
 
 from business_api.arrivals import Rest, Take
 from business_api.citations import Citing
-from business_api.errors import CallerGone, Refused, ServiceError
+from business_api.errors import CallerGone, Refused, ServiceError, Unavailable
 from business_api.exchange import Degradation, Delta, Exchange, Generation, Outcome, Record
 from business_api.usage import Attempt, Usage
 
@@ -83,9 +83,12 @@ class Answer:
             self.exchange.usage = self._generation.usage
             if citing is not None and (text := await citing.end()):
                 await _show([Delta(text)], noted)
-        except Exception as exc:
-            self._finish(exc)
-            raise named(exc, self.exchange) from exc
+        except (Exception, asyncio.CancelledError) as exc:
+            ending = told(exc)
+            self._finish(ending)
+            if isinstance(ending, Exception):
+                raise named(ending, self.exchange) from exc
+            raise
         self._finish(None)
 
     async def whole(self) -> list[Delta]:
@@ -142,11 +145,18 @@ async def _show(deltas: Sequence[Delta], take: Take[Sequence[Delta]]) -> None:
         await rest()
 
 
+def told(exc: BaseException) -> BaseException:
+    """What ended an answer. Only who stops the service says why it cancels (`serving`): no caller hung up."""
+    if isinstance(exc, asyncio.CancelledError) and exc.args:
+        return Unavailable("the service is stopping")
+    return exc
+
+
 def named(exc: Exception, exchange: Exchange) -> ServiceError:
     """What the caller is told, with the request id; of a bug nothing else."""
-    told = exc if isinstance(exc, ServiceError) else ServiceError("internal error")
-    told.request_id = exchange.id
-    return told
+    error = exc if isinstance(exc, ServiceError) else ServiceError("internal error")
+    error.request_id = exchange.id
+    return error
 
 
 def end(exchange: Exchange, exc: BaseException | None, began: float) -> None:

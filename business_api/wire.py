@@ -18,7 +18,14 @@ from starlette.types import Receive, Scope, Send
 from business_api.answering import Answer
 from business_api.arrivals import Rest, Take
 from business_api.deadlines import HEADER, honour
-from business_api.errors import BodyTooLarge, CallerGone, InvalidRequest, ServiceError, UnsupportedMediaType
+from business_api.errors import (
+    BodyTooLarge,
+    CallerGone,
+    InvalidRequest,
+    ServiceError,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from business_api.exchange import Delta, Exchange
 from business_api.guard import Caller, Guard
 from business_api.ids import new_id
@@ -171,6 +178,8 @@ async def served(
         response = await route(Request(scope, receive))
     except ServiceError as exc:
         response = error_response(exc)
+    except asyncio.CancelledError:  # who hangs up is CallerGone: we are stopping
+        response = error_response(Unavailable("the service is stopping"))
     except Exception:
         log.exception("%s %s failed", scope["method"], scope["path"])
         response = error_response(ServiceError("internal error"))

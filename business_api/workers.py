@@ -68,8 +68,15 @@ def share_of(settings: Settings, number: int) -> Settings:
         name: part(getattr(llm, name)) for name in ("max_in_flight", "min_in_flight", "start_in_flight")
     }
     rest = {"max_queued": part(llm.max_queued, 0), "retry_floor": llm.retry_floor / settings.workers}
-    queue = {**places, **rest}
     rate = {"limits_shared_by": guard.limits_shared_by * settings.workers}
+    fallbacks = {
+        name: one.model_copy(update={"retry_floor": one.retry_floor / settings.workers})
+        for name, one in settings.llm_fallbacks.items()
+    }
     return settings.model_copy(
-        update={"llm": llm.model_copy(update=queue), "guard": guard.model_copy(update=rate)}
+        update={
+            "llm": llm.model_copy(update={**places, **rest}),
+            "llm_fallbacks": fallbacks,
+            "guard": guard.model_copy(update=rate),
+        }
     )

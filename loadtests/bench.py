@@ -1,7 +1,7 @@
 """What going through the business API costs, keeps and saves, beside the LLM tier alone and beside others.
 
-    python -m loadtests.bench                             # all groups, about forty minutes with peers
-    python -m loadtests.bench --quick                     # under four, one short round of each
+    python -m loadtests.bench                             # all groups, about 45 minutes with peers
+    python -m loadtests.bench --quick                     # about five, one short round of each
     python -m loadtests.bench --only goodput,cost         # some groups
 
 Prints a table and writes loadtests/results/bench.json. LLM servers, load generators and the business API are

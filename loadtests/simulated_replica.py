@@ -13,7 +13,7 @@ from loadtests.simulated_batching import Preset
 from loadtests.simulated_faults import Faults, Order
 from loadtests.simulated_http import Connection, Heard, Peers
 from loadtests.simulated_metrics import Counts
-from loadtests.simulated_requests import Refused, accepted, answering, decoded, failing
+from loadtests.simulated_requests import Refused, accepted, answering, decoded, failing, tokenized
 from loadtests.simulated_stepping import Stepping
 from loadtests.simulated_wire import BUSY, document
 
@@ -139,6 +139,8 @@ class Replica:
         try:
             if (heard.method, heard.path) == ("POST", "/v1/chat/completions"):
                 self._chat(connection, heard)
+            elif (heard.method, heard.path) == ("POST", "/tokenize"):
+                connection.send(tokenized(heard.body))
             elif (heard.method, heard.path) == ("POST", "/control"):
                 self._peers.spare(connection)
                 heard.keep_alive = False

@@ -21,6 +21,12 @@ from loadtests.simulated_wire import (
 Decoded = TypeVar("Decoded")
 
 
+class Tokenize(msgspec.Struct):
+    """The text of an answer, or its beginning, whose tokens are to be counted."""
+
+    prompt: str
+
+
 class Refused(Exception):
     """An answer with a status of its own, told as vLLM tells it."""
 
@@ -79,3 +85,9 @@ def failing(fault: Fault) -> bytes:
     """The refusal that was told."""
     wait = "" if fault.retry_after is None else f"retry-after: {fault.retry_after}\r\n"
     return document(fault.status, error_payload(fault.status, "told to fail"), wait)
+
+
+def tokenized(body: bytes) -> bytes:
+    """The tokens of what an answer said: a word each. Raises Refused."""
+    words = decoded(body, Tokenize).prompt.split()
+    return document(200, msgspec.json.encode({"count": len(words), "tokens": list(range(len(words)))}))

@@ -49,11 +49,12 @@ class Notebook:
 class FixedShelf:
     """A Retrieve port with the same passages for everyone: `FixedShelf(...).retrieve`.
 
-    `asked` and `queries` remember.
+    `asked` and `queries` remember. It takes `seconds`.
     """
 
     passages: tuple[Passage, ...] = ()
     error: Exception | None = None
+    seconds: float = 0.0
     degraded: tuple[Degradation, ...] = ()
     index: str = "kb__v1_letters@1"
     candidates: tuple[Candidate, ...] = ()
@@ -64,6 +65,8 @@ class FixedShelf:
         """The passages, at most as many as the assistant wants; raises `error` if there is one."""
         self.asked.append((query.text, tenant, assistant.name))
         self.queries.append(query)
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
         if self.error is not None:
             raise self.error
         kept = self.passages[: assistant.passages]

@@ -54,6 +54,12 @@ async def test_limits_are_split_among_the_processes_that_share_them() -> None:
     assert await granted(limits(requests_per_minute=3, shared_by=4)) == 1
 
 
+async def test_what_does_not_fit_the_share_of_a_process_is_told_why() -> None:
+    of = limits(tokens_per_minute=4000, shared_by=4)
+    with pytest.raises(InvalidRequest, match=r"1000 tokens in a minute are allowed by each of 4 processes"):
+        await of.reserve("a", "k", 1100)
+
+
 async def test_tokens_that_were_reserved_and_not_spent_can_be_spent() -> None:
     of = limits(tokens_per_minute=100)
     await of.reserve("a", "k", 90)

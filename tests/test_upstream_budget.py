@@ -141,6 +141,19 @@ async def test_both_fail_and_the_caller_is_told_of_both() -> None:
     assert trail(caught.value.attempts) == [("b", "status_502"), ("a", "late")]
 
 
+async def test_who_has_failed_a_hedge_is_not_asked_at_once_again() -> None:
+    slow, busy = llm(), llm()
+    slow.hang_before_first(times=1)
+    busy.fail_with(503, headers={"Retry-After": "5"})
+    knobs = {"hedge": True, "hedge_share": 1, "first_delta_deadline": 0.4}
+    async with pool_of(slow, busy, **knobs) as upstream:
+        await hedging(upstream)
+        said, running = await heard(upstream)
+    assert said == SAID
+    assert trail(running.attempts) == [("b", "status_503"), ("a", "late"), ("a", "answered")]
+    assert len(busy.requests) == 1
+
+
 def test_the_pace_is_the_95th_percentile_of_the_last_first_deltas() -> None:
     pace = Pace(window=100)
     for _ in range(FEWEST - 1):

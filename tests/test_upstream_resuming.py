@@ -5,15 +5,21 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import pytest
 
 from business_api.errors import UpstreamUnavailable
 from business_api.exchange import Degradation
+from business_api.pool_settings import ReplicaSettings
+from business_api.upstream import Upstream
 from business_api.upstream.seam import Seam
-from tests.fake_faults import Fault
+from loadtests.simulated_faults import Fault
+from loadtests.simulated_llm import simulated
+from tests import fake_faults
 from tests.fakes import FakeLlm
-from tests.pools import PIECES, PROMPT, SAID, heard, llm, pool_of, trail
+from tests.pools import PIECES, PROMPT, SAID, heard, llm, pool_of, settings_of, trail
 from tests.reading import deltas_of, heard_into
+from tests.simulated_asking import QUICK
 
 TEXTS = {
     "words": ["The ", "port ", "is ", "8001."],
@@ -57,7 +63,7 @@ WORDS = ["The", " port", " is", " 8001."]
 class Refusing(FakeLlm):
     """Says all that it says in one piece, a refusal among it."""
 
-    async def _frames(self, body: Any, fault: Fault) -> AsyncGenerator[bytes, None]:
+    async def _frames(self, body: Any, fault: fake_faults.Fault) -> AsyncGenerator[bytes, None]:
         first, *others = [frame async for frame in super()._frames(body, fault)]
         refusal = b'data: {"choices": [{"index": 0, "delta": {"refusal": "no"}}]}\n\n'
         yield b"".join([first, refusal, *others])
@@ -121,6 +127,24 @@ async def test_an_answer_that_loses_every_server_ends_as_broken_off_with_what_wa
         assert upstream.pool.outstanding() == {"a": 0.0}
     assert said == [" x"] * 4
     assert trail(running.attempts) == [("a", "broke_off")] * 4
+
+
+@pytest.mark.parametrize("together", [1, 4, 7], ids=lambda tokens: f"{tokens} a frame")
+@pytest.mark.parametrize("cut_after", [6, 10])
+async def test_frames_of_several_tokens_make_no_longer_answer(together: int, cut_after: int) -> None:
+    preset = msgspec.structs.replace(QUICK, stream_interval=together, answer_tokens=400)
+    fault = Fault(kind="cut", after=cut_after, times=1)
+    async with simulated(preset, faults=(fault,)) as broken, simulated(preset) as well:
+        replicas = tuple(ReplicaSettings(url=f"{one.url}/v1") for one in (broken, well))
+        async with Upstream.open(settings_of(replicas=replicas)) as upstream:
+            said, running = await heard(upstream)
+        (continued,) = [msgspec.json.decode(one.body) for one in well.heard]
+    words = continued["messages"][-1]["content"].split()
+    assert len(said.split()) == PROMPT.max_tokens == len(words) + continued["max_tokens"]
+    assert running.degraded == (Degradation.RESUMED,)
+    assert running.finish_reason == "length"
+    assert running.usage is not None
+    assert running.usage.completion_tokens == PROMPT.max_tokens
 
 
 async def test_all_tokens_said_and_only_the_end_lost_is_a_whole_answer() -> None:

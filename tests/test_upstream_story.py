@@ -1,7 +1,9 @@
 """What callers and records see of retries, deadlines and resumed answers, over HTTP."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -86,6 +88,22 @@ async def test_a_deadline_holds_for_its_own_request_only(tmp_path: Path) -> None
                 assert reply.status == 504
             async with session.post(url, json=ASKED) as reply:
                 assert reply.status == 200
+
+
+async def test_a_deadline_does_not_hold_for_the_next_request_of_a_pipeline(tmp_path: Path) -> None:
+    body = msgspec.json.encode(ASKED)
+
+    def request(more: str) -> bytes:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        return f"{head}Content-Type: application/json\r\n{more}\r\n".encode() + body
+
+    with running_stack(tmp_path, FakeLlm("Hi.", first_delay=0.3)) as stack:
+        parts = urlsplit(stack.url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(request(f"{HEADER}: 500\r\n") + request("Connection: close\r\n"))
+        said = await reader.read()
+        writer.close()
+    assert said.count(b"HTTP/1.1 200 ") == 2
 
 
 async def test_a_deadline_that_is_no_number_is_a_400_that_names_it(tmp_path: Path) -> None:

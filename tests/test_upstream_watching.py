@@ -199,6 +199,25 @@ async def test_a_name_that_cannot_be_resolved_stops_the_start_and_changes_nothin
         await pool.aclose()
 
 
+async def test_a_resolver_that_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def getaddrinfo(host: str, port: int, **_: object) -> None:
+        asked.append(host)
+        await asyncio.get_running_loop().create_future()
+
+    with serving(llm()) as url:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        settings = LlmSettings(url=f"{url}/v1", resolve_seconds=0.001, probe_seconds=0.01)
+        pool = Pool.open([Address(f"{url}/v1")], settings)
+        pool.replicas[0].eject("as a test wants it")
+        watching = asyncio.create_task(Watch(pool, settings).run())
+        await eventually(lambda: pool.out() == {} and asked == ["127.0.0.1"])
+        watching.cancel()
+        await asyncio.wait([watching])
+        await pool.aclose()
+
+
 async def test_a_server_that_leaves_the_name_finishes_its_answers_first() -> None:
     leaving, coming = llm(delay=0.1), llm(pieces=["new"])
     with serving(leaving) as first, serving(coming) as second:

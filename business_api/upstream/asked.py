@@ -20,8 +20,9 @@ class Asked:
     """A prompt on its way. `until` is the deadline of the whole answer, on the clock of `time.monotonic`.
 
     `begin_by` is when somebody else is asked in place of servers that have not begun.
-    `continues`: the last message is the beginning of the answer, to be gone on with. `trail` grows with each
-    attempt, those of a continuation included; `tried` are the replicas that have failed it.
+    `continues`: the last message is the beginning of the answer, `said_tokens` long, to be gone on with.
+    `trail` grows with each attempt, those of a continuation included; `tried` are the replicas that have
+    failed it.
     """
 
     prompt: Prompt
@@ -32,6 +33,7 @@ class Asked:
     expected_tokens: float
     begin_by: float = math.inf
     continues: bool = False
+    said_tokens: int = 0
     trail: list[Attempt] = field(default_factory=list)
     tried: set[Replica] = field(default_factory=set)
 
@@ -65,11 +67,16 @@ class Asked:
     def continued(self, said: str, tokens: int) -> "Asked":
         """The same, to be gone on with after the answer's beginning `said`, of `tokens` tokens."""
         beginning = Message(role="assistant", content=said)
-        messages = (*self.prompt.messages, beginning)
-        prompt = msgspec.structs.replace(
-            self.prompt, messages=messages, max_tokens=self.prompt.max_tokens - tokens
-        )
-        return replace(self, prompt=prompt, prompt_tokens=self.prompt_tokens + tokens, continues=True)
+        prompt = msgspec.structs.replace(self.prompt, messages=(*self.prompt.messages, beginning))
+        return replace(self, prompt=prompt, continues=True).counted(tokens)
+
+    def counted(self, tokens: int) -> "Asked":
+        """The same, of a beginning that has at least so many tokens: as many fewer are left to be said."""
+        more = max(0, tokens - self.said_tokens)
+        left = max(1, self.prompt.max_tokens - more)
+        prompt = msgspec.structs.replace(self.prompt, max_tokens=left)
+        said = self.said_tokens + more
+        return replace(self, prompt=prompt, prompt_tokens=self.prompt_tokens + more, said_tokens=said)
 
     def body(self, model: str) -> bytes:
         """The request body for a server that calls the model so."""

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from business_api.errors import UpstreamTimeout
+from business_api.deadlines import deadline_passed
 from business_api.settings import LlmSettings
 from business_api.upstream.asked import Asked
 from business_api.upstream.budget import HedgeBudget, RetryBudget
@@ -30,7 +30,7 @@ class Asking:
     async def begin(self, asked: Asked) -> Stream:
         """A stream whose first delta is there; the caller closes it. Raises ServiceError."""
         if asked.left <= 0:
-            passed = UpstreamTimeout("the deadline of the request has passed")
+            passed = deadline_passed()
             passed.attempts = tuple(asked.trail)
             raise passed
         self.budget.earn()
@@ -55,7 +55,9 @@ class Asking:
         other = self.pool.another(asked)
         if other is not None and replica.out is not None:
             return other  # its place on a dead replica is free: nothing is added to the load of the tier
-        following = other or self.pool.again(asked) or self.pool.perhaps_back(asked)
+        following = other
+        if following is None and not failed.elsewhere:
+            following = self.pool.again(asked) or self.pool.perhaps_back(asked)
         if following is None:
             return None
         pause = self._pause(failed, number, elsewhere=following not in asked.tried)
@@ -86,11 +88,16 @@ class Asking:
     async def _hedged(self, replica: Replica, asked: Asked, slow: float) -> Stream:
         """The attempt; when its first delta is late a second one elsewhere, and the first to begin wins."""
         race = Race(self._settings)
+        other = None
         try:
             race.enter(replica, asked)
             if not await race.wait(slow) and (other := self._second(replica, asked)) is not None:
                 race.enter(other, asked)
             return await race.won()
+        except Failed:
+            if other is not None:
+                asked.tried.add(other)
+            raise
         except BaseException:
             await race.annul()
             raise

@@ -110,16 +110,16 @@ class Running:
             self._end_full()
             return False
         self._seam = Seam("".join(said))
-        self._tokens_before = _tokens_to_the_last_word(said)
         asked = replace(self._asked, begin_by=math.inf)
         asked.tried.add(self._stream.replica)
         if self._seam.asked_for:  # else only white space was said: from the beginning then
-            asked = asked.continued(self._seam.asked_for, self._tokens_before)
+            asked = asked.continued(self._seam.asked_for, _tokens_to_the_last_word(said))
         try:
             self._stream = await self._asking.begin(asked)
         except ServiceError as exc:
             broke.attempts = tuple(self._asked.trail)
             raise broke from exc
+        self._tokens_before = self._stream.continues_tokens
         self.degraded += (Degradation.RESUMED,)
         return True
 
@@ -146,7 +146,7 @@ class Running:
 
 
 def _tokens_to_the_last_word(said: list[str]) -> int:
-    """Deltas, one a token, without white space at the end, which who goes on says again."""
+    """Deltas, each at least one token, without white space at the end, which who goes on says again."""
     tokens = len(said)
     while tokens and not said[tokens - 1].strip():
         tokens -= 1

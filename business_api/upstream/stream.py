@@ -7,6 +7,7 @@ from business_api.errors import ServiceError, Unavailable, UpstreamTimeout, Upst
 from business_api.settings import LlmSettings
 from business_api.transport import Reply
 from business_api.upstream.asked import Asked
+from business_api.upstream.counting import tokens_in
 from business_api.upstream.failing import BROKE_OFF, UNREACHABLE, Failed, refusal
 from business_api.upstream.replica import Replica
 from business_api.upstream.serving import headers, served_model
@@ -75,6 +76,9 @@ class Stream:
             if self._asked.continues and replica.maker not in CONTINUING:
                 unable = UpstreamUnavailable("the LLM server does not go on with an answer")
                 raise Failed("cannot_continue", unable, again=True)
+            if self._asked.continues:
+                said = self._asked.prompt.messages[-1].content or ""
+                self._asked = self._asked.counted(await tokens_in(said, replica, settings))
             sent = headers(settings, self._asked)
             transport = replica.transport
             self._reply = await transport.send("POST", "/chat/completions", self._asked.body(model), sent)
@@ -128,6 +132,11 @@ class Stream:
             return
         self.ended(outcome)
         self.replica.failed(outcome, BROKE_OFF)
+
+    @property
+    def continues_tokens(self) -> int:
+        """Tokens of the beginning that it goes on with."""
+        return self._asked.said_tokens
 
     @property
     def under_way(self) -> bool:

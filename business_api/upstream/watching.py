@@ -25,6 +25,7 @@ class Watch:
         self._pool, self._settings, self._elsewhere = pool, settings, elsewhere
         self._resolved_at = time.monotonic()
         self._looks: dict[Replica, asyncio.Task[None]] = {}
+        self._resolving: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Look after every replica once a round, all at the same time; after those that have left sooner."""
@@ -36,13 +37,14 @@ class Watch:
                 except Exception:  # a bug in one round must not end the watch
                     log.exception("a round of the watch over the LLM servers failed")
         finally:
-            for look in self._looks.values():
-                look.cancel()
+            for look in (*self._looks.values(), self._resolving):
+                if look is not None:
+                    look.cancel()
 
     async def round(self) -> None:
         """Begin to look at every replica whose turn it is, and at the DNS name when it is time."""
-        if self._settings.resolve_seconds and not self._settings.replicas:
-            await self._follow_name()
+        if self._name_due():  # a resolver that hangs must not hold up the looks
+            self._resolving = asyncio.create_task(self._follow_name())
         self._looks = {one: look for one, look in self._looks.items() if not look.done()}
         for one in self._pool.replicas:  # one that hangs must not hold up the looks at others
             if one not in self._looks and self.due(one):
@@ -61,14 +63,20 @@ class Watch:
             pause = min(pause, max(pause / TICKS, replica.tried_at - replica.out_since))
         return replica.clock() - replica.tried_at >= pause
 
+    def _name_due(self) -> bool:
+        every = self._settings.resolve_seconds
+        if not every or self._settings.replicas or (self._resolving and not self._resolving.done()):
+            return False
+        return time.monotonic() - self._resolved_at >= every
+
     async def _follow_name(self) -> None:
-        if time.monotonic() - self._resolved_at < self._settings.resolve_seconds:
-            return
         self._resolved_at = time.monotonic()
         try:
             self._pool.become(await addresses_of(self._settings))
         except UpstreamUnavailable as exc:
             log.warning("%s; those known are kept", exc.message)
+        except Exception:
+            log.exception("the name of the LLM servers could not be followed")
 
     async def _look_after(self, replica: Replica) -> None:
         if replica.out is not None:

@@ -35,7 +35,7 @@ BEGUN = 5
 """Frames after which an answer is in its middle."""
 SEA = "Tell a long story about a lighthouse keeper and the sea."
 LETTERS = "Write the letters of the alphabet, each followed by a word that begins with it."
-LONG = "Day {serial}. The keeper wrote in his log: the sea is calm. " * 20 + "Go on with his log."
+LONG = "Day {serial}. The keeper wrote in his log: the sea is calm. " * 30 + "Go on with his log."
 DAYS = {"type": "array", "items": {"type": "integer"}, "minItems": 60}
 LOG = {"type": "object", "properties": {"days": DAYS}, "required": ["days"]}
 SCHEMA = {"name": "log", "schema": LOG}
@@ -110,12 +110,13 @@ class Stack:
     def at_work(self, serial: int) -> dict[str, Answer]:
         """All answers: plain ones and others in their middle, and those that have just been asked for."""
         self.made_whole()
+        self.asks(*MORE_THAN_TEXT["JSON"], tokens=1).heard()  # the first one of a schema is seconds late
         answers = {name: self.asks(*asked) for name, asked in (PLAIN | MORE_THAN_TEXT).items()}
         streams = [answer for name, answer in answers.items() if name != "whole"]
         waited_for(lambda: all(answer.begun for answer in streams), PATIENCE)
-        burden = len(LONG) / 3 * len(JUST_ASKED) + TOKENS  # more than one of them and all others carry
         answers |= self.just_asked(serial)
-        waited_for(lambda: self.burdened(burden), PATIENCE)
+        prompts = len(LONG.format(serial=serial)) / 3 * len(JUST_ASKED)  # more than all but one of them carry
+        waited_for(lambda: self.burdened(prompts), PATIENCE)
         return answers
 
 
