@@ -17,7 +17,7 @@ from loadtests.bench_figures import FIGURES
 from loadtests.bench_plan import Plan
 from loadtests.bench_table import compared
 from loadtests.rows import DIRECT, OURS, Rounds, rows_of
-from loadtests.running import Server, on_one_cpu
+from loadtests.running import Server, going_first, on_one_cpu
 
 
 def plan(tmp_path: Path) -> Plan:
@@ -91,4 +91,14 @@ def test_servers_and_what_is_started_beside_them_share_one_cpu_until_the_end() -
             said = subprocess.run([sys.executable, "-c", asks], capture_output=True, check=True)
             assert said.stdout.decode().strip() == str({max(cpus)})
         assert os.sched_getaffinity(child.pid) == os.sched_getaffinity(0) == cpus
+        child.communicate(b"\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="Linux only")
+def test_a_server_that_is_measured_goes_first_and_then_no_more() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        before = os.sched_getscheduler(child.pid)
+        with going_first(Server("", psutil.Process(child.pid))) as first:
+            assert os.sched_getscheduler(child.pid) == (os.SCHED_RR if first else before)
+        assert os.sched_getscheduler(child.pid) == before
         child.communicate(b"\n")
