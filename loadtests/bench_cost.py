@@ -20,6 +20,8 @@ QUESTION = "How is the LLM server started, and which port does it listen on? Cas
 AT_ONCE = Pace(deltas=16)
 PACED = Pace(deltas=250, gap_ms=20)
 CALLERS = 16
+HALF_A_CORE = 750.0
+"""Requests a second: half of the 1,500 that a core has to carry at least."""
 STREAMS = (40, 80, 150, 250)
 """Streams at once: as many as a way carries in time; of few the fixed costs weigh. Gaps are of the first."""
 FIRST = "the measured server is not preempted by load generator and LLM server: theirs are other machines"
@@ -67,7 +69,9 @@ class Cost:
                 self._streams(way, server)
         for way, server in self._ways.items():
             yield f"half load, {way}"
-            self._half_load(way, server, rates[OURS if way == DIRECT else way] / 2)
+            self._half_load(way, server, rates[OURS if way == DIRECT else way] / 2, "half")
+            if way in (DIRECT, OURS):
+                self._half_load(way, server, HALF_A_CORE, "fixed")
 
     def _load(self, way: str, server: Server, *, stream: bool, callers: int, pace: Pace) -> Seen:
         set_pace(self._llm, pace)
@@ -125,17 +129,20 @@ class Cost:
         per_frame = (server.cpu_seconds - before) / seen.frames
         return PACED.gap_ms / 1000 / per_frame, seen.gap_ms.p99
 
-    def _half_load(self, way: str, server: Server, rate: float) -> None:
+    def _half_load(self, way: str, server: Server, rate: float, key: str) -> None:
         set_pace(self._llm, AT_ONCE)
         body = asked(model_of(way), QUESTION, stream=False)
         with going_first(server) as first:
             answers, void = checked(offer(offered(server.url, body, rate, self._seconds, patience=5.0)))
-        self._found.tell("half_p50", FIRST if first else "the measured server takes turns with the others")
+        self._found.tell(f"{key}_p50", FIRST if first else "the measured server takes turns with the others")
         failed = sum(one.ended != "whole" for one in answers)
         if failed and way in (DIRECT, OURS):
             raise RuntimeError(f"{way}: {failed} of {len(answers)} failed at half load")
         took = [one.end_ms - one.lag_ms for one in answers if one.ended == "whole"]
-        self._found.note(way, void, half_p50=percentile(took, 0.5), half_p99=percentile(took, 0.99))
+        figures = {f"{key}_p50": percentile(took, 0.5), f"{key}_p99": percentile(took, 0.99)}
+        self._found.note(way, void, **figures)
+        if way == OURS:
+            self._found.tell(f"{key}_p99", f"{rate:,.0f}/s")
 
 
 def _late(gap: float) -> str:

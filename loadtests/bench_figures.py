@@ -5,6 +5,8 @@ from loadtests.rows import Figure
 COST = (
     Figure("half_p50", "added latency p50, half load", "ms", floor=1.0, aim=0.5, added=True),
     Figure("half_p99", "added latency p99, half load", "ms", floor=3.0, aim=1.5, added=True),
+    Figure("fixed_p50", "added latency p50, 750 requests/s", "ms", added=True),
+    Figure("fixed_p99", "added latency p99, 750 requests/s", "ms", added=True),
     Figure("whole_p50", "added latency p50, one at a time", "ms", added=True),
     Figure("whole_p99", "added latency p99, one at a time", "ms", added=True),
     Figure("ttft_p50", "added TTFT p50, c = 1", "ms", floor=1.0, aim=0.4, added=True),
