@@ -19,6 +19,8 @@ from business_api.settings import LlmSettings
 from business_api.spending import Spending
 
 PRIORITIES = get_args(Priority)
+EARLY = 0.005
+"""Seconds by which a timer may ring too soon: uvloop's know whole milliseconds."""
 
 
 class Admission:
@@ -49,7 +51,7 @@ class Admission:
         if told == [(ticket, None)]:
             return self._place(ticket, 0.0)
         if (refusal := await self._turn(ticket, told)) is not None:
-            raise deadline_passed() if caller_deadline() <= self._clock() else refusal
+            raise deadline_passed() if caller_deadline() <= self._clock() + EARLY else refusal
         return self._place(ticket, (self._clock() - began) * 1000)
 
     def _place(self, ticket: Ticket, queue_ms: float) -> Place:

@@ -200,5 +200,6 @@ def key_of(exchange: Exchange, versions: Mapping[str, str]) -> bytes:
 
 def _may_be_repeated(exchange: Exchange) -> bool:
     """Whether the answer is whole, and text is all of it: calls and logprobs are not kept."""
-    text_only = exchange.answer and not exchange.tool_calls and not exchange.question.sampling.get("logprobs")
+    more = exchange.tool_calls or exchange.thought or exchange.question.sampling.get("logprobs")
+    text_only = exchange.answer and not more
     return exchange.finish_reason == "stop" and bool(text_only)

@@ -5,7 +5,7 @@ usage.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -39,18 +39,26 @@ class Deltas:
         self._over = False
         self._failure: UpstreamUnavailable | None = None
         self._arrived: list[Delta] = []
+        self._said = False
         self.only_text = True
         self.model = ""
         self.fingerprint: str | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
-    async def begin(self) -> None:
-        """Wait until something has been said, or all. Raises UpstreamUnavailable if it breaks off before."""
-        while not self._arrived and not self._ended():
+    async def begin(self, thinks: Callable[[], None] = lambda: None) -> None:
+        """Wait until something has been said, or all. Raises UpstreamUnavailable if it breaks off before.
+
+        `thinks` is called while the model thinks, which is handed on with what is said: till then another
+        server can answer.
+        """
+        while not self._said and not self._ended():
+            before = len(self._arrived)
             piece = await self._reply.read()
             self._over = not piece
             self._read(piece)
+            if len(self._arrived) > before:
+                thinks()
 
     async def relay(self, take: Take[Sequence[Delta]]) -> None:
         """Hand the deltas on to `take`, those that arrive together at once.
@@ -120,17 +128,20 @@ class Deltas:
             if choice.index == 0:
                 self.finish_reason = choice.finish_reason or self.finish_reason
                 said = choice.delta or NOTHING
-                reasoning = said.reasoning or said.reasoning_content
-                if said.tool_calls or said.refusal or choice.logprobs or reasoning:
+                if said.tool_calls or said.refusal or choice.logprobs:
                     self.only_text = False
                     self._arrived.append(_with_more_than_text(choice, said))
+                    self._said = True
+                elif said.reasoning or said.reasoning_content:
+                    self._arrived.append(Delta(said.content or "", reasoning=said.thought))
+                    self._said |= bool(said.content)
                 elif said.content:
                     self._arrived.append(Delta(said.content))
+                    self._said = True
                 return
 
 
 def _with_more_than_text(choice: Choice, said: Content) -> Delta:
     logprobs = {"content": choice.logprobs.content} if choice.logprobs else None
     calls = [msgspec.to_builtins(call) for call in said.tool_calls or ()]
-    reasoning = said.reasoning or said.reasoning_content
-    return Delta(said.content or "", calls or None, logprobs, said.refusal, reasoning or None)
+    return Delta(said.content or "", calls or None, logprobs, said.refusal, said.thought)

@@ -219,6 +219,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     prompt: Prompt | None = None
     answer: str = ""
     tool_calls: list[dict[str, Any]] = []
+    thought: int = 0  # characters that the model thought before it answered
     citations: list[Citation] = []
     support_rate: float | None = None
     degraded: list[Degradation] = []

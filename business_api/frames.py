@@ -29,9 +29,15 @@ class Content(msgspec.Struct, gc=False):
     content: str | None = None
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    """The older name for the same."""
+    reasoning: Any = None
+    reasoning_content: Any = None
+    """The older name for the same; what is no text is passed over."""
+
+    @property
+    def thought(self) -> str | None:
+        """What the model thinks before it answers."""
+        found = self.reasoning or self.reasoning_content
+        return found if isinstance(found, str) else None
 
 
 class Logprobs(msgspec.Struct, gc=False):

@@ -26,10 +26,10 @@ GARBAGE = 10_000
 """Objects made, beyond those freed, until the youngest are looked through for what is no longer used."""
 FAREWELL_SECONDS = 2.0
 """Longest time that connections stay open, each told to close with its next answer, once we stop."""
-TELLING_SECONDS = 2.0
-"""Time to tell callers that their answer is cut off; one that does not read is not told."""
 INSIST_SECONDS = 5.0
 """Time that answers get to be recorded once they are cut off."""
+TELLING_SECONDS = 2.0
+"""The part of it in which callers are told; one that does not read is not told."""
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WORKER_STOPPING = (signal.SIGTERM,)
@@ -150,7 +150,7 @@ class _Server(uvicorn.Server):
             _cut_off(cut)
         cut = await _running_still(cut, TELLING_SECONDS)
         _cut_off(cut)
-        await _running_still(cut, INSIST_SECONDS)
+        await _running_still(cut, INSIST_SECONDS - TELLING_SECONDS)
 
     async def _part(self) -> None:
         """Let callers leave by themselves: one that was closed on could have asked at that very moment."""

@@ -44,6 +44,7 @@ class Spending:
         if exchange.prompt is None or Degradation.EXTRACTIVE_ANSWER in exchange.degraded:
             return 0
         written = self._tokens(exchange.answer) + self._tokens("".join(map(str, exchange.tool_calls)))
+        written += math.ceil(exchange.thought / self.bytes_per_token)
         if not written and exchange.outcome != Outcome.ABANDONED:
             return 0
         return upper_estimate(exchange.prompt.messages, self.bytes_per_token) + written

@@ -103,6 +103,8 @@ class Answer:
         def note(deltas: Sequence[Delta]) -> Rest | None:
             for delta in deltas:
                 said.append(delta.text)
+                if delta.reasoning:
+                    exchange.thought += len(delta.reasoning)
                 if delta.tool_calls:
                     exchange.tool_calls.extend(delta.tool_calls)
             return take(deltas)

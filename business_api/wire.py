@@ -179,7 +179,7 @@ async def served(
     except ServiceError as exc:
         response = error_response(exc)
     except asyncio.CancelledError:  # who hangs up is CallerGone: we are stopping
-        response = error_response(Unavailable("the service is stopping"))
+        response = error_response(Unavailable("the service is stopping"), {"Connection": "close"})
     except Exception:
         log.exception("%s %s failed", scope["method"], scope["path"])
         response = error_response(ServiceError("internal error"))

@@ -1,17 +1,18 @@
 """A model that thinks before it answers: it is not late, and what it thinks is passed on."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from business_api.errors import UpstreamUnavailable
+from business_api.exchange import Degradation, Exchange, Message, Outcome, Prompt, Question
+from business_api.spending import Spending
 from tests.fake_faults import Fault
 from tests.fakes import FakeLlm
-from tests.pools import PROMPT, pool_of
+from tests.pools import PROMPT, pool_of, trail
 from tests.reading import deltas_of
 from tests.stack import running_stack
 from tests.test_upstream_story import ask
@@ -23,9 +24,10 @@ class Thinking(FakeLlm):
     """Thinks for 0.6 s before it says anything, under the field's newer or older name."""
 
     name = "reasoning"
+    thoughts: Sequence[object] = THOUGHTS
 
     async def _frames(self, body: Any, fault: Fault) -> AsyncGenerator[bytes, None]:
-        for thought in THOUGHTS:
+        for thought in self.thoughts:
             delta = {self.name: thought}
             yield b"data: " + msgspec.json.encode({"choices": [{"index": 0, "delta": delta}]}) + b"\n\n"
             await asyncio.sleep(0.2)
@@ -46,15 +48,52 @@ async def test_who_thinks_is_not_silent(name: str, deadline: str) -> None:
     assert "".join(delta.text for delta in deltas) == "The port is 8001."
 
 
-async def test_what_was_thought_is_not_gone_on_with_elsewhere() -> None:
-    broken, well = Thinking("The port is 8001.", continues=True), Thinking("The port", continues=True)
+@pytest.mark.parametrize("fails", ["dies", "hangs"])
+async def test_who_fails_while_it_thinks_is_left_for_another(fails: str) -> None:
+    broken, well = Thinking(), Thinking("The port is 8001.")
+    broken.die_after(0) if fails == "dies" else broken.hang_before_first()
+    async with pool_of(broken, well, delta_deadline=0.5) as upstream:
+        running = await upstream.generate(PROMPT, {}, "id-1")
+        deltas = await deltas_of(running)
+        await running.aclose()
+    assert [name for name, _ in trail(running.attempts)] == ["a", "b"]
+    assert [delta.reasoning for delta in deltas if delta.reasoning] == THOUGHTS
+    assert "".join(delta.text for delta in deltas) == "The port is 8001."
+
+
+async def test_an_answer_that_is_gone_on_with_is_not_thought_of_twice() -> None:
+    said: dict[str, Any] = {"pieces": ["The ", "port ", "is ", "8001."], "continues": True}
+    broken, well = Thinking(**said), Thinking(**said)
     broken.die_after(2)
     async with pool_of(broken, well) as upstream:
         running = await upstream.generate(PROMPT, {}, "id-1")
-        with pytest.raises(UpstreamUnavailable):
-            await deltas_of(running)
+        deltas = await deltas_of(running)
         await running.aclose()
-    assert well.requests == []
+    assert running.degraded == (Degradation.RESUMED,)
+    assert [delta.reasoning for delta in deltas if delta.reasoning] == THOUGHTS
+    assert "".join(delta.text for delta in deltas) == "The port is 8001."
+
+
+async def test_a_thought_that_is_no_text_is_passed_over() -> None:
+    llm = Thinking("The port is 8001.")
+    llm.thoughts = [{"text": "Which"}, 1]
+    async with pool_of(llm) as upstream:
+        running = await upstream.generate(PROMPT, {}, "id-1")
+        deltas = await deltas_of(running)
+        await running.aclose()
+    assert [delta.reasoning for delta in deltas if delta.reasoning] == []
+    assert "".join(delta.text for delta in deltas) == "The port is 8001."
+
+
+def test_what_was_thought_and_delivered_is_spent() -> None:
+    message = Message(role="user", content="Where?")
+    question = Question(id="x", tenant="t", assistant="plain", messages=(message,))
+    prompt = Prompt(messages=(message,), max_tokens=600)
+    left = Exchange(question=question, prompt=prompt, outcome=Outcome.ABANDONED)
+    spending = Spending(4096, 4.0)
+    before = spending.spent(left)
+    left.thought = 400
+    assert spending.spent(left) == before + 100
 
 
 async def test_callers_get_what_was_thought_and_the_answer_apart(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from business_api.deadlines import HEADER, honour
 from business_api.errors import (
     InvalidRequest,
     Overloaded,
-    Refused,
     ServiceError,
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -95,47 +94,6 @@ async def test_what_fails_everywhere_is_told_with_its_trail(tell: Tell, outcome:
     assert told[0][0] == "a"
     assert len({replica for replica, _ in told}) == asked  # each one once
     assert [how for _, how in told] == [outcome] * asked
-
-
-@pytest.mark.parametrize("status", [400, 413, 422])
-async def test_what_the_caller_must_mend_is_not_asked_again(status: int) -> None:
-    broken, well = llm(), llm()
-    broken.fail_with(status)
-    async with pool_of(broken, well) as upstream:
-        with pytest.raises(Refused) as caught:
-            await heard(upstream)
-        assert upstream.pool.out() == {}
-    assert trail(caught.value.attempts) == [("a", f"status_{status}")]
-    assert well.requests == []
-
-
-UNFIT = pytest.mark.parametrize("status", [307, 401, 403, 404, 405, 408])
-
-
-@UNFIT
-async def test_a_server_that_the_operator_must_mend_is_left_and_put_out(status: int) -> None:
-    broken, well = llm(), llm()
-    broken.fail_with(status)
-    async with pool_of(broken, well, choice="least_tokens", model="fake") as upstream:
-        answers = [await heard(upstream) for _ in range(20)]
-        assert upstream.pool.out() == {"a": f"status_{status}"}
-    assert [said for said, _ in answers] == [SAID] * 20
-    assert len(broken.requests) == 2
-
-
-@UNFIT
-async def test_the_only_server_that_the_operator_must_mend_is_asked_once_a_question(status: int) -> None:
-    broken = llm()
-    async with pool_of(broken) as upstream:
-        await heard(upstream)
-        broken.fail_with(status)
-        for _ in range(3):
-            with pytest.raises(UpstreamUnavailable) as caught:
-                await heard(upstream)
-            assert trail(caught.value.attempts) == [("a", f"status_{status}")]
-        broken.recover()
-        assert (await heard(upstream))[0] == SAID
-        assert upstream.pool.out() == {}
 
 
 @after

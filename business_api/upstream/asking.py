@@ -8,7 +8,7 @@ from business_api.deadlines import deadline_passed
 from business_api.settings import LlmSettings
 from business_api.upstream.asked import Asked
 from business_api.upstream.budget import HedgeBudget, RetryBudget
-from business_api.upstream.failing import Failed
+from business_api.upstream.failing import UNREACHABLE, Failed
 from business_api.upstream.pace import Pace
 from business_api.upstream.pool import Pool
 from business_api.upstream.race import Race
@@ -36,10 +36,15 @@ class Asking:
         self.budget.earn()
         self.hedges.earn(asked.prompt_tokens + asked.expected_tokens)
         replica = self.pool.first(asked)
+        refused_by: list[tuple[Replica, str]] = []
         for number in range(self._settings.retries + 1):
             try:
-                return await self._attempt(replica, asked)
+                stream = await self._attempt(replica, asked)
+                _blame(refused_by)
+                return stream
             except Failed as failed:
+                if failed.elsewhere:
+                    refused_by.append((replica, failed.outcome))
                 following = await self._after(failed, number, asked, replica)
                 if following is None:
                     failed.error.attempts = tuple(asked.trail)
@@ -51,6 +56,8 @@ class Asking:
         """Who is asked next, after a pause; None when nobody is."""
         asked.tried.add(replica)
         if not failed.again or number == self._settings.retries or _seen_before(failed, asked):
+            return None
+        if failed.elsewhere and number:
             return None
         other = self.pool.another(asked)
         if other is not None and replica.out is not None:
@@ -112,6 +119,15 @@ class Asking:
             return None
         tokens = asked.prompt_tokens + asked.expected_tokens
         return other if self.hedges.spend(tokens) and self.budget.spend() else None
+
+
+def _blame(refused_by: list[tuple[Replica, str]]) -> None:
+    """Another server has answered what these refused: it was not the question.
+
+    One that refuses everything in no time would seem the least burdened of all, and draw all questions.
+    """
+    for replica, outcome in refused_by:
+        replica.failed(outcome, UNREACHABLE)
 
 
 def _seen_before(failed: Failed, asked: Asked) -> bool:

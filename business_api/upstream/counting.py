@@ -12,20 +12,23 @@ from business_api.settings import LlmSettings
 from business_api.upstream.replica import Replica
 from business_api.upstream.serving import headers
 
+PATIENCE = 0.5
+"""Seconds that a reader of the answer waits for the count at most."""
+
 
 class _Counted(msgspec.Struct):
     tokens: list[int]
 
 
 async def tokens_in(text: str, replica: Replica, settings: LlmSettings) -> int:
-    """The tokens of the text for the model of this server; 0 when it does not say so in time."""
+    """The tokens of the text for the model of this server; 0 if it does not say: it is not asked again."""
     if replica.root is None:
         return 0
     vllm = {"model": replica.model, "prompt": text, "add_special_tokens": False}
     asked = vllm if replica.maker == "vllm" else {"content": text, "add_special": False}
     sent = headers(settings) | {"Content-Type": "application/json"}
     try:
-        async with asyncio.timeout(settings.connect_deadline):
+        async with asyncio.timeout(PATIENCE):
             reply = await replica.root.send("POST", "/tokenize", msgspec.json.encode(asked), sent)
             try:
                 said = b"".join([piece async for piece in reply])
@@ -33,4 +36,5 @@ async def tokens_in(text: str, replica: Replica, settings: LlmSettings) -> int:
                 await reply.aclose()
         return len(msgspec.json.decode(said, type=_Counted).tokens)
     except (TimeoutError, Unavailable, msgspec.MsgspecError, UnicodeError):
+        replica.counts_tokens = False
         return 0

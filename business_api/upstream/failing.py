@@ -17,7 +17,7 @@ BROKE_OFF, UNREACHABLE, BUSY = 1.0, 1.5, 0.25
 """Strikes for a failure: two requests that cannot reach a replica put it out, twelve that it refuses."""
 DRAINING = ("cannot schedule new futures after shutdown", "shutting down", "Shutting down")
 """What vLLM says, with 500 or 503, between SIGTERM and its end."""
-OF_THE_CALLER = (400, 413, 422)
+OF_THE_CALLER = (400, 422)
 """What every server would answer to this request."""
 TOO_LONG = ("context length", "context size", "maximum context")
 MOST_SAID = 64 * 1024
@@ -56,19 +56,19 @@ async def refusal(reply: Reply) -> Failed:
     if status >= 500:
         failed = UpstreamUnavailable("the LLM server failed")
         return Failed(outcome, failed, again=True, strikes=BROKE_OFF)
-    if status in OF_THE_CALLER:
-        return Failed(outcome, _refused(status, said), again=False)
-    return Failed(outcome, _unfit(status), again=True, elsewhere=True, strikes=UNREACHABLE)
+    if status in OF_THE_CALLER or (status == 413 and any(words in said for words in TOO_LONG)):
+        return Failed(outcome, _refused(said), again=False)
+    return Failed(outcome, _unfit(status), again=status != 413, elsewhere=True)
 
 
-def _refused(status: int, said: str) -> ServiceError:
-    if status == 413 or any(words in said for words in TOO_LONG):
+def _refused(said: str) -> ServiceError:
+    if any(words in said for words in TOO_LONG):
         return PromptTooLong("the messages do not fit the model's context", param="messages")
     return InvalidRequest(f"the LLM server refused the request: {said[:300]}")
 
 
 def _unfit(status: int) -> ServiceError:
-    """What the operator must mend. A server that refuses in no time would seem the least burdened of all."""
+    """What the operator must mend, or what this server does not take of this caller: another one may."""
     if status in (401, 403):
         return UpstreamUnavailable("the LLM server refused our credentials", retry_after=30)
     if status == 404:

@@ -66,16 +66,18 @@ class Pool:
 
     def _replica(self, address: Address) -> Replica:
         settings = self._settings
-        root = None
+        root, alone = None, False
         if not address.url.startswith("asgi://"):
             parts = urlsplit(address.url)
             root = open_transport(f"{parts.scheme}://{parts.netloc}", settings.connect_deadline)
+            alone = parts.path.strip("/") == "v1"  # behind another path, the root may be a stranger's
         return Replica(
             self._prefix + (address.name or name_of(address.url)),
             open_transport(address.url, settings.connect_deadline),
             weight=address.weight,
             root=root,
             model=settings.model,
+            counts_tokens=alone,
             strikes_out=settings.eject_after,
         )
 

@@ -45,7 +45,7 @@ class Replica:
 
     `outstanding` are the tokens of the answers it runs; `busy_until` is when it wants to be asked again.
     `out` says why it gets nothing, None while it is in; `out_since` when it left, `tried_at` when it was last
-    seen whether it works. `leaving` ones are no longer in the pool.
+    seen whether it works. `leaving` ones are no longer in the pool. `counts_tokens`: it may be asked to.
     """
 
     def __init__(
@@ -56,12 +56,14 @@ class Replica:
         weight: float = 1.0,
         root: Transport | None = None,
         model: str | None = None,
+        counts_tokens: bool = False,
         strikes_out: float = 3.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.transport, self.weight, self.root = name, transport, weight, root
         self.model = model
         self.maker = ""
+        self.counts_tokens = counts_tokens
         self.outstanding = 0.0
         self.running = 0
         self.out: str | None = None

@@ -57,7 +57,7 @@ class Stream:
         try:
             with self._waiting.until(deadline):
                 await self._send()
-                await self.told.begin()
+                await self.told.begin(self.waits)  # who thinks is not late
         except TimeoutError as exc:
             raise self._late() from exc
         except Failed as failed:
@@ -76,7 +76,7 @@ class Stream:
             if self._asked.continues and replica.maker not in CONTINUING:
                 unable = UpstreamUnavailable("the LLM server does not go on with an answer")
                 raise Failed("cannot_continue", unable, again=True)
-            if self._asked.continues:
+            if self._asked.continues and replica.counts_tokens:
                 said = self._asked.prompt.messages[-1].content or ""
                 self._asked = self._asked.counted(await tokens_in(said, replica, settings))
             sent = headers(settings, self._asked)
