@@ -133,6 +133,7 @@ class Deltas:
                     self._arrived.append(_with_more_than_text(choice, said))
                     self._said = True
                 elif said.reasoning or said.reasoning_content:
+                    self.only_text = False
                     self._arrived.append(Delta(said.content or "", reasoning=said.thought))
                     self._said |= bool(said.content)
                 elif said.content:

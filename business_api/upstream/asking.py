@@ -43,7 +43,7 @@ class Asking:
                 _blame(refused_by)
                 return stream
             except Failed as failed:
-                if failed.elsewhere:
+                if failed.elsewhere and failed.strikes < UNREACHABLE:
                     refused_by.append((replica, failed.outcome))
                 following = await self._after(failed, number, asked, replica)
                 if following is None:
@@ -56,8 +56,6 @@ class Asking:
         """Who is asked next, after a pause; None when nobody is."""
         asked.tried.add(replica)
         if not failed.again or number == self._settings.retries or _seen_before(failed, asked):
-            return None
-        if failed.elsewhere and number:
             return None
         other = self.pool.another(asked)
         if other is not None and replica.out is not None:

@@ -19,6 +19,8 @@ DRAINING = ("cannot schedule new futures after shutdown", "shutting down", "Shut
 """What vLLM says, with 500 or 503, between SIGTERM and its end."""
 OF_THE_CALLER = (400, 422)
 """What every server would answer to this request."""
+OF_THE_OPERATOR = (301, 302, 303, 307, 308, 401, 405, 407)
+"""What no request of a caller can bring about; a 403 or 404 may be for what this one asks."""
 TOO_LONG = ("context length", "context size", "maximum context")
 MOST_SAID = 64 * 1024
 """Bytes read of a refusal."""
@@ -58,7 +60,8 @@ async def refusal(reply: Reply) -> Failed:
         return Failed(outcome, failed, again=True, strikes=BROKE_OFF)
     if status in OF_THE_CALLER or (status == 413 and any(words in said for words in TOO_LONG)):
         return Failed(outcome, _refused(said), again=False)
-    return Failed(outcome, _unfit(status), again=status != 413, elsewhere=True)
+    strikes = UNREACHABLE if status in OF_THE_OPERATOR else BUSY
+    return Failed(outcome, _unfit(status), again=status != 413, elsewhere=True, strikes=strikes)
 
 
 def _refused(said: str) -> ServiceError:

@@ -89,9 +89,7 @@ class Running:
     def _noted(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
         """The deltas as they are shown: without what was shown before. Only text can be gone on with."""
         if self._seam is not None:
-            joined = [
-                msgspec.structs.replace(one, text=self._seam.join(one.text), reasoning=None) for one in deltas
-            ]
+            joined = [msgspec.structs.replace(one, text=self._seam.join(one.text)) for one in deltas]
             deltas = [one for one in joined if one != NOTHING]
         if self._stream.told.only_text:
             self._batches.append(deltas)
