@@ -128,14 +128,11 @@ class Deltas:
             if choice.index == 0:
                 self.finish_reason = choice.finish_reason or self.finish_reason
                 said = choice.delta or NOTHING
-                if said.tool_calls or said.refusal or choice.logprobs:
+                more = said.tool_calls or said.refusal or choice.logprobs
+                if more or said.reasoning or said.reasoning_content:
                     self.only_text = False
                     self._arrived.append(_with_more_than_text(choice, said))
-                    self._said = True
-                elif said.reasoning or said.reasoning_content:
-                    self.only_text = False
-                    self._arrived.append(Delta(said.content or "", reasoning=said.thought))
-                    self._said |= bool(said.content)
+                    self._said |= bool(more or said.content)
                 elif said.content:
                     self._arrived.append(Delta(said.content))
                     self._said = True

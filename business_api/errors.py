@@ -128,6 +128,9 @@ class Unavailable(ServiceError):
         super().__init__(message, param=param, retry_after=retry_after)
 
 
+STOPS = "the service is stopping"
+
+
 class Overloaded(Unavailable):
     """More came in than the LLM tier can take."""
 

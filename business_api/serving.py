@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 
 from business_api.app import create_app
+from business_api.errors import STOPS
 from business_api.metrics_merged import Tally
 from business_api.one_write import OneWrite
 from business_api.settings import Settings
@@ -171,7 +172,7 @@ class _Server(uvicorn.Server):
 
 def _cut_off(tasks: set[asyncio.Task[None]]) -> None:
     for task in tasks:
-        task.cancel("the service is stopping")  # a reason tells it from a caller who hangs up
+        task.cancel(STOPS)  # a reason tells it from a caller who hangs up
 
 
 async def _running_still(tasks: set[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:

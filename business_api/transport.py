@@ -39,6 +39,14 @@ class Reply(Protocol):
         """Hang up: the server sees that nobody reads any more."""
 
 
+async def whole(reply: Reply) -> bytes:
+    """All of the body; the reply is closed, however that ends. Raises UpstreamUnavailable."""
+    try:
+        return b"".join([piece async for piece in reply])
+    finally:
+        await reply.aclose()
+
+
 class Transport(Protocol):
     """Where requests go. `path` is relative to the base URL, such as `/chat/completions`."""
 

@@ -11,7 +11,7 @@ import msgspec
 
 from business_api.arrivals import Rest, Take
 from business_api.citations import Citing
-from business_api.errors import CallerGone, Refused, ServiceError, Unavailable
+from business_api.errors import STOPS, CallerGone, Refused, ServiceError, Unavailable
 from business_api.exchange import Degradation, Delta, Exchange, Generation, Outcome, Record
 from business_api.usage import Attempt, Usage
 
@@ -150,7 +150,7 @@ async def _show(deltas: Sequence[Delta], take: Take[Sequence[Delta]]) -> None:
 def told(exc: BaseException) -> BaseException:
     """What ended an answer. Only who stops the service says why it cancels (`serving`): no caller hung up."""
     if isinstance(exc, asyncio.CancelledError) and exc.args:
-        return Unavailable("the service is stopping")
+        return Unavailable(STOPS)
     return exc
 
 

@@ -19,6 +19,7 @@ from business_api.answering import Answer
 from business_api.arrivals import Rest, Take
 from business_api.deadlines import HEADER, honour
 from business_api.errors import (
+    STOPS,
     BodyTooLarge,
     CallerGone,
     InvalidRequest,
@@ -179,7 +180,7 @@ async def served(
     except ServiceError as exc:
         response = error_response(exc)
     except asyncio.CancelledError:  # who hangs up is CallerGone: we are stopping
-        response = error_response(Unavailable("the service is stopping"), {"Connection": "close"})
+        response = error_response(Unavailable(STOPS), {"Connection": "close"})
     except Exception:
         log.exception("%s %s failed", scope["method"], scope["path"])
         response = error_response(ServiceError("internal error"))

@@ -185,7 +185,7 @@ async def test_every_address_of_a_name_is_a_server(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_name_that_cannot_be_resolved_stops_the_start_and_changes_nothing_later(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = LlmSettings(url="http://llm.local:8001/v1", resolve_seconds=0.001)
     async with named(monkeypatch, []):
@@ -195,6 +195,7 @@ async def test_a_name_that_cannot_be_resolved_stops_the_start_and_changes_nothin
         watch = Watch(pool, settings)
         await asyncio.sleep(0.01)
         await watch.round()
+        await eventually(lambda: "those known are kept" in caplog.text)
         assert [replica.name for replica in pool.replicas] == ["10.0.0.1:8001"]
         await pool.aclose()
 

@@ -9,6 +9,7 @@ import msgspec
 
 from business_api.errors import Unavailable
 from business_api.settings import LlmSettings
+from business_api.transport import whole
 from business_api.upstream.replica import Replica
 from business_api.upstream.serving import headers
 
@@ -30,10 +31,7 @@ async def tokens_in(text: str, replica: Replica, settings: LlmSettings) -> int:
     try:
         async with asyncio.timeout(PATIENCE):
             reply = await replica.root.send("POST", "/tokenize", msgspec.json.encode(asked), sent)
-            try:
-                said = b"".join([piece async for piece in reply])
-            finally:
-                await reply.aclose()
+            said = await whole(reply)
         return len(msgspec.json.decode(said, type=_Counted).tokens)
     except (TimeoutError, Unavailable, msgspec.MsgspecError, UnicodeError):
         replica.counts_tokens = False

@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 
 from business_api.errors import UpstreamTimeout
-from business_api.transport import Transport
+from business_api.transport import Transport, whole
 
 COUNTERS = ("vllm:iteration_tokens_total_count", "vllm:iteration_tokens_total_sum", "llamacpp:n_decode_total")
 """Counters that move with every step of the model, whatever it works at."""
@@ -24,11 +24,7 @@ async def counters(root: Transport, deadline: float) -> Counters | None:
     """What `/metrics` says, None when it has no such counters. Raises Unavailable when it does not answer."""
     try:
         async with asyncio.timeout(deadline):
-            reply = await root.send("GET", "/metrics", b"", {})
-            try:
-                page = b"".join([piece async for piece in reply])
-            finally:
-                await reply.aclose()
+            page = await whole(await root.send("GET", "/metrics", b"", {}))
     except TimeoutError as exc:
         raise UpstreamTimeout("the LLM server does not answer in time") from exc
     return read_counters(page)

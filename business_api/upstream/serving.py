@@ -7,6 +7,7 @@ import msgspec
 from business_api.deadlines import HEADER
 from business_api.errors import Unavailable, UpstreamTimeout, UpstreamUnavailable
 from business_api.settings import LlmSettings
+from business_api.transport import whole
 from business_api.upstream.asked import Asked
 from business_api.upstream.replica import Replica
 
@@ -29,10 +30,7 @@ async def served_model(replica: Replica, settings: LlmSettings) -> str:
     try:
         async with asyncio.timeout(settings.connect_deadline + 3):
             reply = await replica.transport.send("GET", "/models", b"", headers(settings))
-            try:
-                raw = b"".join([piece async for piece in reply])
-            finally:
-                await reply.aclose()
+            raw = await whole(reply)
     except TimeoutError as exc:
         raise UpstreamTimeout("the LLM server does not answer in time") from exc
     try:
@@ -73,11 +71,7 @@ async def says_a_token(replica: Replica, settings: LlmSettings) -> bool:
             reply = await replica.transport.send(
                 "POST", "/chat/completions", msgspec.json.encode(asked), sent
             )
-            try:
-                async for _ in reply:
-                    pass
-            finally:
-                await reply.aclose()
+            await whole(reply)
     except (TimeoutError, Unavailable):
         return False
     return reply.status == 200
