@@ -70,6 +70,11 @@ class Upstream:
             await asyncio.wait((watch,))
             await pool.aclose()
 
+    @property
+    def full(self) -> bool:
+        """Whether it runs all that it may: what bounds a fallback, which has no queue in front of it."""
+        return sum(one.running for one in self.pool.replicas) >= self.settings.max_in_flight
+
     async def generate(self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str) -> Running:
         """Start answering (the `Generate` port). The caller must close what it gets."""
         return await self.begin(self.asked(prompt, sampling, request_id))

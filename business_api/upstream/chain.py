@@ -54,6 +54,9 @@ class Chain:
         order = sorted(others, key=lambda name: self.fallbacks[name].pool.all_out)
         for name in order:
             fallback = self.fallbacks[name]
+            if fallback.full:
+                asked.trail.append(Attempt(name, "full", 0.0))
+                continue
             own = fallback.asked(
                 asked.prompt, asked.sampling, asked.request_id, until=asked.until, passed_on=name != order[-1]
             )

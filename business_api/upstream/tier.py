@@ -86,7 +86,7 @@ def _used(known: Mapping[str, LlmSettings], assistants: Iterable[Assistant]) -> 
         told = settings.model_fields_set
         if not told & {"url", "replicas"}:  # the default is the address of the LLM tier itself
             raise ValueError(f"the fallback {name!r} (BUSINESS_API_LLM_FALLBACKS) needs a url, or replicas")
-        if unused := told.intersection(QueueSettings.model_fields):
+        if unused := told.intersection(QueueSettings.model_fields) - {"max_in_flight"}:
             raise ValueError(
                 f"the fallback {name!r} (BUSINESS_API_LLM_FALLBACKS) has no queue of its own: "
                 f"take {', '.join(sorted(unused))} out"
