@@ -1,5 +1,7 @@
 """The story of a request: guard -> admit -> rewrite -> retrieve -> judge -> prompt -> generate -> record.
 
+What came earlier in a conversation is read once its question has a place: readers wait for the disk.
+
 `answer` returns once the model has begun (or has not been needed), so every refusal and every outage is an
 exception, raised while the caller can still be sent a status code. Then deltas flow through `Answer`, which
 notes them as they pass (`unfolding`). However it ends, the exchange is recorded exactly once, before the
@@ -7,8 +9,10 @@ caller sees the last byte.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from business_api.assistants import Assistant, Assistants
 from business_api.citations import Citing
@@ -22,6 +26,7 @@ from business_api.exchange import (
     Generate,
     Generation,
     Judge,
+    Message,
     Prompt,
     Question,
     Recall,
@@ -32,11 +37,14 @@ from business_api.exchange import (
 )
 from business_api.extracting import quoted
 from business_api.passages import Passage, Query
-from business_api.place import Admit
+from business_api.place import NOWHERE, Admit
 from business_api.supporting import Similarity
 from business_api.unfolding import Answer, Spoken, end, named, told
 
 __all__ = ["Answer", "Parts", "answer"]
+
+Earlier = Callable[[], Awaitable[Sequence[Message]]]
+"""What was said before the question, oldest first. Raises Unavailable."""
 
 NOTHING_FOUND = "The documents do not answer this: nothing in them matches the question."
 NOT_ANSWERED = "The documents do not answer this. The passages shown come nearest to the question."
@@ -62,41 +70,61 @@ class Parts:
     chains: Mapping[str, Generate] = field(default_factory=dict)
 
 
-async def answer(question: Question, parts: Parts) -> Answer:
+async def answer(question: Question, parts: Parts, earlier: Earlier | None = None) -> Answer:
     """Start answering. Use the result as an async context manager: leaving it ends and records the exchange.
 
     Raises Refused before any work is done, Unavailable when there can be no answer now.
     """
     exchange = Exchange(question=question)
-    began, record = time.perf_counter(), parts.record
+    began, place = time.perf_counter(), NOWHERE
     try:
         parts.check(question)
         assistant = parts.assistants.get(question.assistant)
         exchange.versions["assistant"] = assistant.version
+        if earlier is not None:
+            place = await parts.admit(question, assistant)
+            question = await _continued(exchange, earlier)
         if assistant.cache_seconds and parts.recall and (said := await parts.recall(exchange, assistant)):
-            return Answer(exchange, said, record, began, None)
+            place.give_back()
+            return Answer(exchange, said, parts.record, began, None)
         if parts.reserve is not None:
             await parts.reserve(question, assistant)
-        place = await parts.admit(question, assistant)
-        exchange.timings_ms["queue"], record = place.queue_ms, place.ending(parts.record)
-        if assistant.collection is not None:
-            async with within_deadline():
-                await _retrieve(exchange, assistant, parts)
-        if (refusal := _abstention(exchange, assistant)) is not None:
-            generation: Generation = Spoken(refusal, model="none", finish_reason="abstained")
-        else:
-            exchange.prompt = _fill(exchange, assistant, parts)
-            generation = await _generate(exchange, assistant, parts)
+        if place is NOWHERE:
+            place = await parts.admit(question, assistant)
+        exchange.timings_ms["queue"] = place.queue_ms
+        generation = await _begun(exchange, assistant, parts)
         if isinstance(generation, Spoken):
             place.give_back()
-        return Answer(exchange, generation, record, began, _citing(exchange, assistant, parts))
+        citing = _citing(exchange, assistant, parts)
+        return Answer(exchange, generation, place.ending(parts.record), began, citing)
     except BaseException as exc:  # cancellation too: a caller that hangs up leaves an exchange behind
         ending = told(exc)
         end(exchange, ending, began)
-        record(exchange)
+        place.ending(parts.record)(exchange)
         if isinstance(ending, Exception):
             raise named(ending, exchange) from exc
         raise
+
+
+async def _begun(exchange: Exchange, assistant: Assistant, parts: Parts) -> Generation:
+    """An answer that has begun: what the documents allow, by the LLM if one is needed."""
+    if assistant.collection is not None:
+        async with within_deadline():
+            await _retrieve(exchange, assistant, parts)
+    if (refusal := _abstention(exchange, assistant)) is not None:
+        return Spoken(refusal, model="none", finish_reason="abstained")
+    exchange.prompt = _fill(exchange, assistant, parts)
+    return await _generate(exchange, assistant, parts)
+
+
+async def _continued(exchange: Exchange, earlier: Earlier) -> Question:
+    """The question with what was said before it."""
+    began, asked = time.perf_counter(), exchange.question
+    async with within_deadline():
+        messages = (*await earlier(), *asked.messages)
+    exchange.timings_ms["history"] = (time.perf_counter() - began) * 1000
+    exchange.question = msgspec.structs.replace(asked, messages=messages)
+    return exchange.question
 
 
 async def _retrieve(exchange: Exchange, assistant: Assistant, parts: Parts) -> None:

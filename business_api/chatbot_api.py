@@ -68,21 +68,21 @@ class ChatbotApi:
         caller = await admitted(self.guard, request)
         asked = await read_json(request, _chat_messages, self.max_body_bytes)
         conversation = asked.conversation or new_id()
-        earlier = await self._history(caller.tenant, conversation) if asked.conversation else ()
+        earlier = partial(self._history, caller.tenant, conversation) if asked.conversation else None
         question = Question(
             id=new_id(),
             tenant=caller.tenant,
             key=caller.key_id,
             priority=asked.tandem.priority,
             assistant=asked.assistant or self.parts.assistants.default,
-            messages=(*earlier, Message(role="user", content=asked.message)),
+            messages=(Message(role="user", content=asked.message),),
             conversation=conversation,
             narrowing=asked.tandem.narrowing,
             explain=asked.tandem.explain,
             cache=asked.tandem.cache,
         )
         async with CallerListens(request.receive):
-            started = await answer(question, self.parts)
+            started = await answer(question, self.parts, earlier)
             if not asked.stream:
                 async with started:
                     body = await _whole(started)

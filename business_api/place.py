@@ -35,6 +35,9 @@ class Place:
         return give_back_and_record
 
 
+NOWHERE = Place(0.0, lambda: None)
+"""The place of a question that has none yet."""
+
 Admit = Callable[[Question, Assistant], Awaitable[Place]]
 """(question, assistant) -> Place, after a wait. Raises Overloaded; RateLimited for a key over its share."""
 

@@ -30,6 +30,8 @@ const OUTCOMES = {
 
 const STAGES = {
   cache: "Look for a kept answer",
+  queue: "Wait for the model",
+  history: "Read conversation",
   condense: "Rewrite question",
   reword: "Find other words",
   narrow: "Choose documents",
@@ -37,7 +39,6 @@ const STAGES = {
   search: "Search documents",
   rerank: "Rank passages",
   prompt: "Write prompt",
-  queue: "Wait for the model",
   ttft: "First token",
   rest: "Write answer",
   other: "Everything else",
