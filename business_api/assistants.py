@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from business_api.errors import UnknownAssistant
+from business_api.wrong_field import wrong_field
 
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Fusion = Literal["sum", "rrf", "dbsf"]
@@ -102,7 +103,7 @@ class Assistants:
         try:
             return msgspec.convert(table | {"name": name}, Assistant)
         except msgspec.ValidationError as exc:
-            raise ValueError(f"{path}: [{name}]: {exc}") from exc
+            raise ValueError(f"{path}: [{name}]: {wrong_field(str(exc), Assistant)[0]}") from exc
 
     def __iter__(self) -> Iterator[Assistant]:
         return iter(self._by_name.values())

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -32,6 +31,7 @@ from business_api.guard import Caller, Guard
 from business_api.ids import new_id
 from business_api.listening import CallerListens
 from business_api.one_write import writes_at_once, wrote_whole
+from business_api.wrong_field import wrong_field
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -52,9 +52,6 @@ LISTENS_TO = 32 * 1024 * 1024
 """Bytes of a body over the limit that are read and thrown away before the connection is cut."""
 READER_SECONDS = 60
 """Longest time that a caller may leave a full buffer unread; then the LLM is stopped."""
-UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?")
-MISSING_FIELD = re.compile(r"Object missing required field `(.+?)`(?: - at `\$\.?(.*)`)?")
-AT_FIELD = re.compile(r" - at `\$\.?(.*)`")
 
 
 async def read_json(request: Request, decoder: "msgspec.json.Decoder[T]", limit: int) -> T:
@@ -70,7 +67,8 @@ async def read_json(request: Request, decoder: "msgspec.json.Decoder[T]", limit:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
-        raise _invalid(str(exc)) from exc
+        told, field = wrong_field(str(exc), decoder.type)
+        raise InvalidRequest(told, param=field) from exc
     except RecursionError as exc:
         raise InvalidRequest("the body is nested too deeply") from exc
     except (msgspec.DecodeError, UnicodeError) as exc:
@@ -92,18 +90,6 @@ async def _read(request: Request, limit: int) -> bytes:
     if size > limit:
         raise BodyTooLarge(f"the body is over {limit} bytes")
     return b"".join(pieces)
-
-
-def _invalid(said: str) -> InvalidRequest:
-    """The validator's finding in OpenAI's terms: which field, and what is wrong with it."""
-    if unknown := UNKNOWN_FIELD.match(said):
-        name = f"{unknown[2]}.{unknown[1]}" if unknown[2] else unknown[1]
-        return InvalidRequest(f"unsupported field: {name}", param=name)
-    if missing := MISSING_FIELD.match(said):
-        name = f"{missing[2]}.{missing[1]}" if missing[2] else missing[1]
-        return InvalidRequest(f"missing field: {name}", param=name)
-    field = AT_FIELD.search(said)
-    return InvalidRequest(said.replace(" - at `$", " - at `"), param=field[1] if field else None)
 
 
 class EventStream(Response):
