@@ -54,6 +54,13 @@ class Admission:
             raise deadline_passed() if caller_deadline() <= self._clock() + EARLY else refusal
         return self._place(ticket, (self._clock() - began) * 1000)
 
+    def room(self, question: Question, assistant: Assistant) -> None:
+        """Raise what `admit` would raise at once if it were asked now (the `Room` port)."""
+        now = self._clock()
+        refused = self.gate.turned_away(self._ticket(question, assistant, now), now)
+        if refused is not None:
+            raise deadline_passed() if caller_deadline() <= now + EARLY else refused
+
     def _place(self, ticket: Ticket, queue_ms: float) -> Place:
         return Place(queue_ms, partial(self._leave, ticket), partial(self._answered, ticket))
 

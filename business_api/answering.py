@@ -1,7 +1,5 @@
 """The story of a request: guard -> admit -> rewrite -> retrieve -> judge -> prompt -> generate -> record.
 
-What came earlier in a conversation is read once its question has a place: readers wait for the disk.
-
 `answer` returns once the model has begun (or has not been needed), so every refusal and every outage is an
 exception, raised while the caller can still be sent a status code. Then deltas flow through `Answer`, which
 notes them as they pass (`unfolding`). However it ends, the exchange is recorded exactly once, before the
@@ -37,7 +35,7 @@ from business_api.exchange import (
 )
 from business_api.extracting import quoted
 from business_api.passages import Passage, Query
-from business_api.place import NOWHERE, Admit
+from business_api.place import Admit, Room
 from business_api.supporting import Similarity
 from business_api.unfolding import Answer, Spoken, end, named, told
 
@@ -65,6 +63,7 @@ class Parts:
     extract: Extract
     record: Record
     similarity: Similarity | None = None
+    room: Room | None = None
     reserve: Reserve | None = None
     recall: Recall | None = None
     chains: Mapping[str, Generate] = field(default_factory=dict)
@@ -76,50 +75,50 @@ async def answer(question: Question, parts: Parts, earlier: Earlier | None = Non
     Raises Refused before any work is done, Unavailable when there can be no answer now.
     """
     exchange = Exchange(question=question)
-    began, place = time.perf_counter(), NOWHERE
+    began, record = time.perf_counter(), parts.record
     try:
         parts.check(question)
         assistant = parts.assistants.get(question.assistant)
         exchange.versions["assistant"] = assistant.version
-        if earlier is not None:
-            place = await parts.admit(question, assistant)
-            question = await _continued(exchange, earlier)
+        question = await _continued(exchange, assistant, parts, earlier)
         if assistant.cache_seconds and parts.recall and (said := await parts.recall(exchange, assistant)):
-            place.give_back()
-            return Answer(exchange, said, parts.record, began, None)
+            return Answer(exchange, said, record, began, None)
         if parts.reserve is not None:
             await parts.reserve(question, assistant)
-        if place is NOWHERE:
-            place = await parts.admit(question, assistant)
-        exchange.timings_ms["queue"] = place.queue_ms
-        generation = await _begun(exchange, assistant, parts)
+        place = await parts.admit(question, assistant)
+        exchange.timings_ms["queue"], record = place.queue_ms, place.ending(parts.record)
+        if assistant.collection is not None:
+            async with within_deadline():
+                await _retrieve(exchange, assistant, parts)
+        if (refusal := _abstention(exchange, assistant)) is not None:
+            generation: Generation = Spoken(refusal, model="none", finish_reason="abstained")
+        else:
+            exchange.prompt = _fill(exchange, assistant, parts)
+            generation = await _generate(exchange, assistant, parts)
         if isinstance(generation, Spoken):
             place.give_back()
-        citing = _citing(exchange, assistant, parts)
-        return Answer(exchange, generation, place.ending(parts.record), began, citing)
+        return Answer(exchange, generation, record, began, _citing(exchange, assistant, parts))
     except BaseException as exc:  # cancellation too: a caller that hangs up leaves an exchange behind
         ending = told(exc)
         end(exchange, ending, began)
-        place.ending(parts.record)(exchange)
+        record(exchange)
         if isinstance(ending, Exception):
             raise named(ending, exchange) from exc
         raise
 
 
-async def _begun(exchange: Exchange, assistant: Assistant, parts: Parts) -> Generation:
-    """An answer that has begun: what the documents allow, by the LLM if one is needed."""
-    if assistant.collection is not None:
-        async with within_deadline():
-            await _retrieve(exchange, assistant, parts)
-    if (refusal := _abstention(exchange, assistant)) is not None:
-        return Spoken(refusal, model="none", finish_reason="abstained")
-    exchange.prompt = _fill(exchange, assistant, parts)
-    return await _generate(exchange, assistant, parts)
+async def _continued(
+    exchange: Exchange, assistant: Assistant, parts: Parts, earlier: Earlier | None
+) -> Question:
+    """The question with what was said before it, which is not read for one that finds no room now.
 
-
-async def _continued(exchange: Exchange, earlier: Earlier) -> Question:
-    """The question with what was said before it."""
-    began, asked = time.perf_counter(), exchange.question
+    Where answers are kept it is read all the same: one of them needs no room.
+    """
+    asked, began = exchange.question, time.perf_counter()
+    if earlier is None:
+        return asked
+    if parts.room is not None and not assistant.cache_seconds:
+        parts.room(asked, assistant)
     async with within_deadline():
         messages = (*await earlier(), *asked.messages)
     exchange.timings_ms["history"] = (time.perf_counter() - began) * 1000

@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from business_api.chatbot_api import ChatbotApi
+from business_api.conversations import Conversations
 from business_api.errors import InvalidRequest, NotFound, ServiceError
 from business_api.exchanges_api import ExchangesApi
 from business_api.openai_api import OpenAiApi
@@ -80,7 +81,7 @@ class _Assets(StaticFiles):
 def _mount(app: _App, wires: Wired, settings: Settings, scrape: Scrape | None) -> None:
     limit = settings.guard.max_body_bytes
     openai = OpenAiApi(wires.parts, wires.guard, wires.embed, wires.embedder, limit)
-    chatbot = ChatbotApi(wires.parts, wires.guard, wires.sink, limit)
+    chatbot = ChatbotApi(wires.parts, wires.guard, Conversations(wires.sink), limit)
     app.answering = {"/v1/chat/completions": openai.chat_completions, "/chat": chatbot.chat}
     app.include_router(openai.router())
     app.include_router(chatbot.router())

@@ -1,6 +1,5 @@
 """The chatbot: `POST /chat` and its page."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +11,12 @@ from fastapi import APIRouter, Request, Response
 from business_api.answering import Answer, Parts, answer
 from business_api.arrivals import Take
 from business_api.chat_request import TandemFields
+from business_api.conversations import Conversations
 from business_api.exchange import Delta, Exchange, Message, Question
 from business_api.guard import Guard
 from business_api.ids import new_id
 from business_api.listening import CallerListens
 from business_api.passages import Passage
-from business_api.sink import Sink
 from business_api.tandem_object import tandem_object
 from business_api.wire import (
     EventStream,
@@ -29,9 +28,6 @@ from business_api.wire import (
     read_json,
     written,
 )
-
-HISTORY = 6
-"""Earlier questions of a conversation that are sent along."""
 
 
 class ChatMessage(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,11 +45,11 @@ _chat_messages = msgspec.json.Decoder(ChatMessage)
 
 @dataclass(frozen=True)
 class ChatbotApi:
-    """Handlers over the story and the exchange store."""
+    """Handlers over the story and what was said before."""
 
     parts: Parts
     guard: Guard
-    sink: Sink
+    conversations: Conversations
     max_body_bytes: int
 
     def router(self) -> APIRouter:
@@ -68,7 +64,7 @@ class ChatbotApi:
         caller = await admitted(self.guard, request)
         asked = await read_json(request, _chat_messages, self.max_body_bytes)
         conversation = asked.conversation or new_id()
-        earlier = partial(self._history, caller.tenant, conversation) if asked.conversation else None
+        earlier = partial(self.conversations.earlier, caller.tenant, conversation)
         question = Question(
             id=new_id(),
             tenant=caller.tenant,
@@ -82,22 +78,13 @@ class ChatbotApi:
             cache=asked.tandem.cache,
         )
         async with CallerListens(request.receive):
-            started = await answer(question, self.parts, earlier)
+            started = await answer(question, self.parts, earlier if asked.conversation else None)
             if not asked.stream:
                 async with started:
                     body = await _whole(started)
                 return json_response(body, headers_of(started.exchange) | self.guard.limit_headers(caller))
         headers = headers_of(started.exchange) | self.guard.limit_headers(caller)
         return EventStream(started, partial(_stream, started), headers)
-
-    async def _history(self, tenant: str, conversation: str) -> tuple[Message, ...]:
-        turns = await asyncio.to_thread(self._turns, tenant, conversation)
-        pairs = [(Message(role="user", content=q), Message(role="assistant", content=a)) for q, a in turns]
-        return tuple(message for pair in pairs for message in pair)
-
-    def _turns(self, tenant: str, conversation: str) -> list[tuple[str, str]]:
-        self.sink.drain_now(timeout=0.5)  # a store that is held up must not hold up answers
-        return self.sink.store.history(tenant, conversation, HISTORY)
 
     async def chat_page(self) -> Response:
         """The chat page."""

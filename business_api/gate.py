@@ -93,19 +93,36 @@ class Gate:
         self._present[ticket.key] += 1
         if not self.waiting and self._open(now):
             return [self._let_in(ticket, now)]
-        wait = self._wait(ticket, now)
-        sure = SURE if self._share(ticket.key) >= 1 else 1.0
-        if wait is not None and wait > sure * (ticket.deadline - now):
-            return [self._shed(ticket, "hopeless", wait)]
+        if (refused := self._refused(ticket, now)) is not None:
+            return [refused]
         if self.waiting < self._rules.most_waiting:
             self._queue.push(ticket)
             return []
         leaving = self._queue.to_give_way(ticket)
-        if leaving is None:
-            return [self._shed(ticket, "full", wait)]
+        assert leaving is not None, "who waits instead of nobody is refused"
         self._queue.remove(leaving)
         self._queue.push(ticket)
         return [self._shed(leaving, "displaced", self._wait(leaving, now))]
+
+    def turned_away(self, ticket: Ticket, now: float) -> ServiceError | None:
+        """What `arrive` would refuse this request with, if it would; the request has not come yet."""
+        self._present[ticket.key] += 1
+        goes = not self.waiting and self.running < self.places and self._spread.opens(now) <= now
+        refused = None if goes else self._refused(ticket, now)
+        if refused is None:
+            self._gone(ticket)
+            return None
+        return refused[1]
+
+    def _refused(self, ticket: Ticket, now: float) -> Verdict | None:
+        """The refusal of a request that cannot have a place at once; None if it may wait."""
+        wait = self._wait(ticket, now)
+        sure = SURE if self._share(ticket.key) >= 1 else 1.0
+        if wait is not None and wait > sure * (ticket.deadline - now):
+            return self._shed(ticket, "hopeless", wait)
+        if self.waiting < self._rules.most_waiting or self._queue.to_give_way(ticket) is not None:
+            return None
+        return self._shed(ticket, "full", wait)
 
     def expire(self, ticket: Ticket, now: float) -> list[Verdict]:
         """The ticket's deadline has come while it waited."""

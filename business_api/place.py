@@ -35,11 +35,11 @@ class Place:
         return give_back_and_record
 
 
-NOWHERE = Place(0.0, lambda: None)
-"""The place of a question that has none yet."""
-
 Admit = Callable[[Question, Assistant], Awaitable[Place]]
 """(question, assistant) -> Place, after a wait. Raises Overloaded; RateLimited for a key over its share."""
+
+Room = Callable[[Question, Assistant], None]
+"""(question, assistant): raises what `Admit` would raise at once if it were asked now."""
 
 
 def _ms_per_token(exchange: Exchange) -> float | None:

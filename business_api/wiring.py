@@ -69,6 +69,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             assistants=assistants,
             check=guard.check,
             admit=admission.admit,
+            room=admission.room,
             rewrite=_rewriting(settings, tier, stores).rewrite,
             retrieve=(await _retriever(settings, assistants, stores, embedder, opened)).retrieve,
             judge=_judge(settings, assistants, embedder.name),
@@ -81,10 +82,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
             chains=tier.generates,
         )
         parts = remembering(parts, _answer_cache(settings, assistants, prompting, stores, tier), metrics)
-        default = stores.get(assistants.get(assistants.default).collection or "")
-        chain = tier.chains.get(assistants.default)
-        problems = {"llm": (chain or tier.primary).problem, "documents": _documents(default, settings.tenant)}
-        lacking = {"llm": chain.problem_of_primary} if chain else {}
+        problems, lacking = _problems(settings, assistants, stores, tier)
         yield Wired(parts, guard, sink, metrics, problems, embedder.embed, embedder.name, tier.out, lacking)
 
 
@@ -217,6 +215,16 @@ def _watch_replicas(metrics: Metrics, tier: Tier) -> None:
         "fallback",
         lambda: tier.stood_in,
     )
+
+
+def _problems(
+    settings: Settings, assistants: Assistants, stores: Mapping[str, VectorStore], tier: Tier
+) -> tuple[dict[str, Problem], dict[str, Problem]]:
+    """Why the default assistant cannot answer, and what it has to do without."""
+    store = stores.get(assistants.get(assistants.default).collection or "")
+    chain = tier.chains.get(assistants.default)
+    problems = {"llm": (chain or tier.primary).problem, "documents": _documents(store, settings.tenant)}
+    return problems, {"llm": chain.problem_of_primary} if chain else {}
 
 
 def _documents(store: VectorStore | None, tenant: str) -> Problem:

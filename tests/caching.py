@@ -70,8 +70,7 @@ class CachedStory:
         self.llm = llm or FakeLlm("It listens on port 8001 [1].")
         self.clock, self.shelf, self.notebook = Clock(), shelf or FixedShelf((PORTS,)), Notebook()
         self.store, self.judge, self.metrics = ShelfIndex(self.shelf), judge or FixedJudge(), Metrics()
-        self.upstream = Upstream(InProcess(self.llm), settings)
-        self.admission = Admission(settings, {})
+        self.upstream, self.admission = Upstream(InProcess(self.llm), settings), Admission(settings, {})
         searching = Retriever({"kb": store}, LetterEmbedder(), 9.0, 9.0) if store else self.shelf
         self.assistants = _assistants(assistant)
         self.cache = AnswerCache(
@@ -87,6 +86,7 @@ class CachedStory:
             assistants=self.assistants,
             check=lambda question: None,
             admit=self.admission.admit,
+            room=self.admission.room,
             rewrite=rewrite,
             retrieve=searching.retrieve,
             judge=self.judge.judge,

@@ -116,6 +116,7 @@ def running_stack(
         assistants=assistants,
         check=guard.check,
         admit=admission.admit,
+        room=admission.room,
         rewrite=rewrite,
         retrieve=shelf.retrieve,
         judge=(judge or FixedJudge()).judge,

@@ -49,6 +49,7 @@ class Stage:
             assistants=Assistants([Assistant(**fields), Assistant(name="plain")]),
             check=self.check,
             admit=admission.admit,
+            room=admission.room,
             rewrite=rewrite,
             retrieve=self.shelf.retrieve,
             judge=self.judge.judge,

@@ -1,9 +1,11 @@
-"""What was said before a question: read once it has a place, and never for one that is refused."""
+"""What was said before a question: it stands before it, and is not read for one that finds no room."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import pytest
@@ -11,10 +13,13 @@ import pytest
 from business_api.admission import Admission
 from business_api.answering import Answer, answer
 from business_api.assistants import Assistant
+from business_api.conversations import READERS, Conversations
 from business_api.deadlines import honour
-from business_api.errors import Overloaded, RateLimited, Refused, Unavailable, UpstreamTimeout
+from business_api.errors import Overloaded, Refused, Unavailable, UpstreamTimeout
 from business_api.exchange import Message, Outcome, Question
+from business_api.place import Place
 from business_api.settings import LlmSettings
+from business_api.sink import Sink
 from tests.caching import CachedStory, question
 from tests.fakes import FakeLlm, eventually
 from tests.stack import running_stack
@@ -47,40 +52,54 @@ class Past:
         return await answer(asked, self._stage.parts, self)
 
 
-def full() -> Stage:
-    """A stage without a free place."""
+def full(settings: LlmSettings = ONE_PLACE) -> Stage:
+    """A stage with one place."""
     stage = Stage()
-    stage.admission = Admission(ONE_PLACE, {})
-    stage.parts = replace(stage.parts, admit=stage.admission.admit)
+    stage.admission = Admission(settings, {})
+    stage.parts = replace(stage.parts, admit=stage.admission.admit, room=stage.admission.room)
     return stage
 
 
-async def test_it_is_read_in_the_questions_place_and_stands_before_it() -> None:
+async def test_it_stands_before_the_question_which_pays_for_it_and_takes_no_place_meanwhile() -> None:
     stage = Stage()
     past = Past(stage)
+    paid_for: list[int] = []
+
+    async def reserve(question: Question, assistant: Assistant) -> None:
+        paid_for.append(len(question.messages))
+
+    async def admit(question: Question, assistant: Assistant) -> Place:
+        paid_for.append(len(question.messages))
+        return await stage.admission.admit(question, assistant)
+
+    stage.parts = replace(stage.parts, reserve=reserve, admit=admit)
     await read(await past.go_on())
-    assert past.read_with == [1]
+    assert past.read_with == [0]
+    assert paid_for == [3, 3]
     assert stage.shelf.asked[0][0] == "Which port?\nCan I change it?"
-    assert [one.content for one in stage.exchange.question.messages] == [
-        "Which port?",
-        "8001.",
-        "Can I change it?",
-    ]
+    said = [one.content for one in stage.exchange.question.messages]
+    assert said == ["Which port?", "8001.", "Can I change it?"]
     assert {"queue", "history"} <= set(stage.exchange.timings_ms)
-    assert stage.admission.gate.running == 0
 
 
-async def test_it_is_not_read_for_a_question_that_finds_no_place() -> None:
+async def test_it_is_not_read_for_a_question_that_finds_no_room() -> None:
     stage = full()
     past = Past(stage)
     async with await stage.begin(assistant="plain"):
         with pytest.raises(Overloaded):
             await past.go_on()
     assert past.read_with == []
-    assert {one.id: one.timings_ms.get("history") for one in stage.notebook.exchanges} == {
-        "x1": None,
-        "x2": None,
-    }
+    assert [one.timings_ms.get("history") for one in stage.notebook.exchanges] == [None, None]
+
+
+async def test_it_is_read_for_a_question_that_may_wait() -> None:
+    stage = full(ONE_PLACE.model_copy(update={"max_queued": 1}))
+    past = Past(stage)
+    async with await stage.begin(assistant="plain"):
+        asking = asyncio.create_task(past.go_on())
+        await eventually(lambda: stage.admission.gate.waiting == 1)
+    await read(await asking)
+    assert past.read_with == [1]
 
 
 @pytest.mark.parametrize(("text", "assistant"), [("forbidden", "tandem"), ("Why?", "nobody")])
@@ -92,18 +111,17 @@ async def test_it_is_not_read_for_a_question_that_cannot_be_asked(text: str, ass
     assert past.read_with == []
 
 
-async def test_a_store_that_cannot_be_read_fails_the_exchange_and_frees_the_place() -> None:
-    stage = full()
+async def test_a_store_that_cannot_be_read_fails_the_exchange() -> None:
+    stage = Stage()
     past = Past(stage, error=Unavailable("the store of exchanges cannot be used right now"))
     with pytest.raises(Unavailable, match="the store of exchanges") as told:
         await past.go_on()
     assert (told.value.request_id, stage.exchange.outcome) == ("x2", Outcome.FAILED)
     assert stage.llm.requests == []
-    assert stage.admission.gate.running == 0
 
 
-async def test_who_hangs_up_while_it_is_read_leaves_a_record_and_no_place() -> None:
-    stage = full()
+async def test_who_hangs_up_while_it_is_read_leaves_a_record() -> None:
+    stage = Stage()
     past = Past(stage, hangs=True)
     asking = asyncio.create_task(past.go_on())
     await eventually(lambda: bool(past.read_with))
@@ -111,45 +129,62 @@ async def test_who_hangs_up_while_it_is_read_leaves_a_record_and_no_place() -> N
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert stage.exchange.outcome is Outcome.ABANDONED
-    assert stage.admission.gate.running == 0
 
 
 async def test_the_callers_deadline_ends_the_reading() -> None:
-    stage = full()
     honour("50")
     with pytest.raises(UpstreamTimeout, match="deadline"):
-        await Past(stage, hangs=True).go_on()
-    assert stage.admission.gate.running == 0
+        await Past(Stage(), hangs=True).go_on()
 
 
-async def test_the_tokens_of_what_was_said_are_reserved_too_and_a_refusal_frees_the_place() -> None:
-    stage = full()
-    asked_for: list[int] = []
-
-    async def reserve(question: Question, assistant: Assistant) -> None:
-        asked_for.append(len(question.messages))
-        raise RateLimited("too many tokens", retry_after=1.0)
-
-    stage.parts = replace(stage.parts, reserve=reserve)
-    with pytest.raises(RateLimited):
-        await Past(stage).go_on()
-    assert asked_for == [3]
-    assert stage.admission.gate.running == 0
-
-
-async def test_a_kept_answer_holds_no_place_while_it_is_read() -> None:
+async def test_a_kept_answer_is_given_again_though_there_is_no_room() -> None:
     story = CachedStory(settings=ONE_PLACE)
-    gate = story.admission.gate
 
     async def earlier() -> Sequence[Message]:
         return SAID
 
-    for _ in range(2):
+    async def go_on() -> None:
         async with await answer(question("Can I change it?"), story.parts, earlier) as started:
-            kept = gate.running == 0
             await started.whole()
-    assert kept
+
+    await go_on()
+    async with await answer(question(assistant="never"), story.parts):
+        await go_on()
     assert story.exchanges[1].cached is not None
+
+
+class HeldUp:
+    """A store that cannot be read until it is let go."""
+
+    def __init__(self) -> None:
+        self.store, self.free, self.reads = self, threading.Event(), 0
+
+    def drain_now(self, timeout: float) -> bool:
+        """As that of the sink."""
+        return True
+
+    def history(self, tenant: str, conversation: str, limit: int) -> list[tuple[str, str]]:
+        """One question, when it is let go."""
+        self.reads += 1
+        self.free.wait(30)
+        return [("Which port?", "8001.")]
+
+
+async def test_a_store_that_is_held_up_keeps_so_many_waiting_and_no_more() -> None:
+    store = HeldUp()
+    conversations = Conversations(cast("Sink", store))
+    waiting = [asyncio.create_task(conversations.earlier("t", "c")) for _ in range(READERS)]
+    try:
+        await eventually(lambda: store.reads > 0)
+        for one in waiting[:10]:  # who hangs up still has a thread or waits for one
+            one.cancel()
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="held up"):
+            await conversations.earlier("t", "c")
+    finally:
+        store.free.set()
+    assert len([one for one in await asyncio.gather(*waiting, return_exceptions=True) if one == SAID]) == 54
+    assert await conversations.earlier("t", "c") == SAID
 
 
 async def test_a_refused_follow_up_is_recorded_as_it_was_asked(tmp_path: Path) -> None:

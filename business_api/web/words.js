@@ -29,9 +29,9 @@ const OUTCOMES = {
 };
 
 const STAGES = {
+  history: "Read conversation",
   cache: "Look for a kept answer",
   queue: "Wait for the model",
-  history: "Read conversation",
   condense: "Rewrite question",
   reword: "Find other words",
   narrow: "Choose documents",
