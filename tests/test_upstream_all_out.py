@@ -91,6 +91,6 @@ def test_a_server_that_has_left_is_probed_soon_and_then_ever_less_often() -> Non
     for second in range(1, 45):
         clock.now += 1
         if watch.due(left):
-            left.tried_at = clock.now
+            left.looked_at = clock.now
             probes.append(second)
     assert probes == [1, 2, 4, 8, 16, 26, 36]

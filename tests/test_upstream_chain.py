@@ -129,7 +129,6 @@ async def test_a_key_of_ours_is_not_sent_to_a_fallback_without_one() -> None:
     assert [one.headers.get("authorization") for one in other.requests] == [None]
 
 
-SHORT = Prompt(messages=(Message(role="user", content="Where?"),), max_tokens=20)
 LONG = Prompt(messages=(Message(role="user", content="x" * 1200),), max_tokens=20)
 """About 410 tokens, by an estimate of 3 bytes each."""
 
@@ -158,37 +157,6 @@ async def test_a_fallback_with_the_same_context_is_the_judge_of_what_fits() -> N
         running = await chain.generate(prompt, {}, "id-1")
         await running.aclose()
     assert len(other.requests) == 1
-
-
-async def test_a_fallback_that_runs_all_it_may_is_passed_over_until_one_has_ended() -> None:
-    other = small()
-    async with chain_of(NOBODY, other, retries=0, knobs={"max_in_flight": 2}) as chain:
-        running = [await chain.generate(SHORT, {}, "id-1") for _ in range(2)]
-        with pytest.raises(UpstreamUnavailable) as caught:
-            await chain.generate(SHORT, {}, "id-2")
-        assert ("small", "full") in outcomes(caught.value)
-        assert len(other.requests) == 2
-        await running[0].aclose()
-        assert (await heard(chain))[0] == "Small talk."
-        await running[1].aclose()
-
-
-async def test_a_fallback_never_runs_more_than_it_may_however_many_come_at_once() -> None:
-    other = small(delay=0.05)
-    async with chain_of(NOBODY, other, retries=0, knobs={"max_in_flight": 3}) as chain:
-        found = await asyncio.gather(*(heard(chain) for _ in range(12)), return_exceptions=True)
-    assert len(other.requests) == 3
-    assert sum(isinstance(one, UpstreamUnavailable) for one in found) == 9
-
-
-async def test_the_next_one_is_asked_in_place_of_a_full_one() -> None:
-    hosted = llm(model="big")
-    async with chain_of(NOBODY, small(), hosted, retries=0, knobs={"max_in_flight": 1}) as chain:
-        first = await chain.generate(SHORT, {}, "id-1")
-        said, running = await heard(chain)
-        await first.aclose()
-    assert (said, running.model) == (SAID, "big")
-    assert outcomes(running)[-2:] == [("small", "full"), ("hosted/", "answered")]
 
 
 async def test_an_answer_of_the_tier_that_breaks_off_is_not_gone_on_with_by_another_model() -> None:

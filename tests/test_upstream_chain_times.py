@@ -87,7 +87,7 @@ async def test_a_tier_with_no_server_in_is_asked_last_and_its_probe_brings_it_ba
         assert outcomes(running) == [("llm", "out"), ("small/", "answered")]
         assert len(primary.requests) == 3
         primary.recover()
-        chain.primary.pool.replicas[0].tried_at -= 60
+        chain.primary.pool.replicas[0].looked_at -= 60
         await Watch(chain.primary.pool, chain.primary.settings).round()
         await eventually(lambda: not chain.primary.pool.out())
         said, running = await heard(chain)

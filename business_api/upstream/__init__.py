@@ -23,7 +23,9 @@ from business_api.upstream.asked import Asked
 from business_api.upstream.asking import Asking
 from business_api.upstream.pool import Pool
 from business_api.upstream.running import Running
+from business_api.upstream.seats import Seats
 from business_api.upstream.serving import problem_of
+from business_api.upstream.stream import Stream
 from business_api.upstream.watching import Watch
 
 __all__ = ["Running", "Upstream"]
@@ -45,6 +47,7 @@ class Upstream:
         self.settings, self._observe = settings, observe
         self.pool = transport if isinstance(transport, Pool) else Pool.single(transport, settings)
         self._asking = Asking(self.pool, settings)
+        self.seats = Seats(settings.max_in_flight)
 
     @classmethod
     @asynccontextmanager
@@ -70,17 +73,22 @@ class Upstream:
             await asyncio.wait((watch,))
             await pool.aclose()
 
-    @property
-    def full(self) -> bool:
-        """Whether it runs all that it may: what bounds a fallback, which has no queue in front of it."""
-        return sum(one.running for one in self.pool.replicas) >= self.settings.max_in_flight
-
     async def generate(self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str) -> Running:
         """Start answering (the `Generate` port). The caller must close what it gets."""
         return await self.begin(self.asked(prompt, sampling, request_id))
 
     async def begin(self, asked: Asked) -> Running:
         """Start answering what `asked` of this tier made, or the like. The caller must close what it gets."""
+        seat = self.seats.take()
+        try:
+            stream = await self._begun(asked)
+        except BaseException:
+            seat.leave()
+            raise
+        return Running(self._asking, asked, stream, seat, resumable=self.settings.resume == "auto")
+
+    async def _begun(self, asked: Asked) -> Stream:
+        """A stream whose first delta is there, told to who learns from it."""
         began = time.monotonic()
         try:
             stream = await self._asking.begin(asked)
@@ -92,7 +100,7 @@ class Upstream:
                 self._observe((time.monotonic() - began) * 1000, int(asked.prompt_tokens))
             raise
         self._observe(stream.ttft_ms, int(asked.prompt_tokens))
-        return Running(self._asking, asked, stream, resumable=self.settings.resume == "auto")
+        return stream
 
     def asked(
         self,

@@ -4,10 +4,10 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from business_api.errors import ServiceError, Unavailable
+from business_api.errors import Overloaded, ServiceError, Unavailable
 from business_api.exchange import Degradation, Prompt
 from business_api.spending import upper_estimate
 from business_api.upstream import Running, Upstream
@@ -16,26 +16,31 @@ from business_api.usage import Attempt
 
 PRIMARY = "llm"
 """What the LLM tier is called beside its fallbacks."""
+COME_BACK = 1.0
+"""Seconds after which a full fallback may be asked again."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The LLM tier and its fallbacks, which are asked in this order; `stood_in` counts who did.
+    """The LLM tier and its fallbacks, which are asked in this order.
 
     Who has no server in is asked last: its own watch finds out when it is back, not every question.
+    `stood_in` counts who answered, `full` who had no seat free.
     """
 
     primary: Upstream
     fallbacks: Mapping[str, Upstream]
-    stood_in: Counter[str]
+    stood_in: Counter[str] = field(default_factory=Counter)
+    full: Counter[str] = field(default_factory=Counter)
 
     async def generate(self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str) -> Running:
         """Start answering (the `Generate` port), whoever begins first. The caller must close what it gets.
 
-        Raises what the LLM tier refuses, and what kept it from answering when no fallback did either.
+        Raises what the LLM tier refuses, and what kept it from answering when no fallback did either;
+        Overloaded when one of them would but has no seat free.
         """
         others = [name for name, one in self.fallbacks.items() if self._fits(one, prompt)]
-        asked = self.primary.asked(prompt, sampling, request_id, passed_on=bool(others))
+        asked = self.primary.asked(prompt, sampling, request_id, passed_on=self._takes_more(others))
         if self.primary.pool.all_out and not all(self.fallbacks[name].pool.all_out for name in others):
             asked.trail.append(Attempt(PRIMARY, "out", 0.0))
             running = await self._stood_in(asked, others)
@@ -51,14 +56,16 @@ class Chain:
     async def _stood_in(self, asked: Asked, others: Sequence[str]) -> Running | None:
         """The answer of the first of these fallbacks that begins; None when none does, whatever they say."""
         asked.trail.extend(Attempt(name, "too_long", 0.0) for name in self.fallbacks if name not in others)
-        order = sorted(others, key=lambda name: self.fallbacks[name].pool.all_out)
-        for name in order:
+        order, full = sorted(others, key=lambda name: self.fallbacks[name].pool.all_out), list[str]()
+        for number, name in enumerate(order, 1):
             fallback = self.fallbacks[name]
-            if fallback.full:
+            if fallback.seats.full:
                 asked.trail.append(Attempt(name, "full", 0.0))
+                full.append(name)
                 continue
+            passed_on = self._takes_more(order[number:])
             own = fallback.asked(
-                asked.prompt, asked.sampling, asked.request_id, until=asked.until, passed_on=name != order[-1]
+                asked.prompt, asked.sampling, asked.request_id, until=asked.until, passed_on=passed_on
             )
             try:
                 running = await fallback.begin(replace(own, trail=asked.trail))
@@ -67,7 +74,13 @@ class Chain:
             running.degraded = (Degradation.FALLBACK_MODEL,)
             self.stood_in[name] += 1
             return running
+        if full:
+            self.full.update(full)
+            raise _full(full, asked)
         return None
+
+    def _takes_more(self, names: Sequence[str]) -> bool:
+        return not all(self.fallbacks[name].seats.full for name in names)
 
     def _fits(self, fallback: Upstream, prompt: Prompt) -> bool:
         """Whether it takes the prompt, which was filled for the context of the LLM tier."""
@@ -92,3 +105,11 @@ class Chain:
         if pool.all_out:
             return "; ".join(f"{name} is out: {why}" for name, why in pool.out().items())
         return await self.primary.problem()
+
+
+def _full(names: Sequence[str], asked: Asked) -> Overloaded:
+    """What is told when a fallback would answer: the LLM tier is not asked again, which is away."""
+    told = f"the LLM tier is away, and {' and '.join(names)} in its place answers as much as it may"
+    refusal = Overloaded(told, retry_after=COME_BACK)
+    refusal.attempts = tuple(asked.trail)
+    return refusal

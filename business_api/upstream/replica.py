@@ -45,7 +45,8 @@ class Replica:
 
     `outstanding` are the tokens of the answers it runs; `busy_until` is when it wants to be asked again.
     `out` says why it gets nothing, None while it is in; `out_since` when it left, `tried_at` when it was last
-    seen whether it works. `leaving` ones are no longer in the pool. `counts_tokens`: it may be asked to.
+    seen whether it works, `looked_at` when it was last looked after. `leaving` ones are no longer in the
+    pool. `counts_tokens`: it may be asked to.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Replica:
         self.outstanding = 0.0
         self.running = 0
         self.out: str | None = None
-        self.out_since = self.tried_at = clock()
+        self.out_since = self.tried_at = self.looked_at = clock()
         self.leaving = False
         self.busy_until = 0.0
         self.heard_at = clock()
@@ -111,7 +112,7 @@ class Replica:
     def eject(self, why: str) -> None:
         """Give it nothing until it is readmitted."""
         self.out = why
-        self.out_since = self.tried_at = self.clock()
+        self.out_since = self.tried_at = self.looked_at = self.clock()
         log.warning("the LLM server %s is out: %s", self.name, why)
 
     async def idle(self) -> None:

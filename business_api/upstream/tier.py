@@ -15,25 +15,26 @@ from business_api.upstream.pool import Pool
 
 @dataclass(frozen=True)
 class Tier:
-    """`primary` answers, `chains` do for assistants with fallbacks; `stood_in` counts by fallback."""
+    """`primary` answers, `chains` do for assistants with fallbacks; `stood_in`, `full` count by fallback."""
 
     primary: Upstream
     fallbacks: Mapping[str, Upstream]
     chains: Mapping[str, Chain]
     stood_in: Counter[str]
+    full: Counter[str]
 
     @classmethod
     def of(
         cls, primary: Upstream, fallbacks: Mapping[str, Upstream], assistants: Iterable[Assistant]
     ) -> "Tier":
         """These models, chained as the assistants want it; the models belong to the caller."""
-        stood_in = Counter(dict.fromkeys(fallbacks, 0))
+        stood_in, full = (Counter(dict.fromkeys(fallbacks, 0)) for _ in range(2))
         chains = {
-            one.name: Chain(primary, {name: fallbacks[name] for name in one.fallbacks}, stood_in)
+            one.name: Chain(primary, {name: fallbacks[name] for name in one.fallbacks}, stood_in, full)
             for one in assistants
             if one.fallbacks
         }
-        return cls(primary, fallbacks, chains, stood_in)
+        return cls(primary, fallbacks, chains, stood_in, full)
 
     @classmethod
     @asynccontextmanager

@@ -60,8 +60,8 @@ class Watch:
         """Whether its turn has come."""
         pause = self._settings.probe_seconds
         if replica.out is not None:
-            pause = min(pause, max(pause / TICKS, replica.tried_at - replica.out_since))
-        return replica.clock() - replica.tried_at >= pause
+            pause = min(pause, max(pause / TICKS, replica.looked_at - replica.out_since))
+        return replica.clock() - replica.looked_at >= pause
 
     def _name_due(self) -> bool:
         every = self._settings.resolve_seconds
@@ -80,7 +80,7 @@ class Watch:
 
     async def _look_after(self, replica: Replica) -> None:
         if replica.out is not None:
-            replica.tried_at = replica.clock()
+            replica.tried_at = replica.looked_at = replica.clock()
             if await says_a_token(replica, self._settings):
                 replica.readmit()
             elif self._stalled(replica):
@@ -88,7 +88,7 @@ class Watch:
             return
         if not self._stalled(replica):
             return
-        replica.tried_at = replica.clock()
+        replica.looked_at = replica.clock()
         if not await self._advances(replica):
             replica.eject("it makes no progress")
             replica.cut_off()
