@@ -168,7 +168,8 @@ def exchanges(
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
     table = Table("at", "outcome", "question", "id", show_edge=False)
-    table.columns[0].no_wrap = table.columns[2].no_wrap = table.columns[3].no_wrap = True
+    for column, width in zip(table.columns, (14, 9, 1, 32), strict=True):  # only questions are cut short
+        column.no_wrap, column.min_width = True, width
     for row in found:
         at = time.strftime("%m-%d %H:%M:%S", time.localtime(row.at))
         table.add_row(at, row.outcome, " ".join(row.question.split()), row.id)

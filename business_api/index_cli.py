@@ -40,6 +40,7 @@ def documents(collection: Collection = "kb", tenant: Tenant = None, as_json: Jso
     if not found:
         print(f"nothing is ingested into {collection!r}", file=sys.stderr)
     table = Table("document", "title", "chunks")
+    table.columns[0].overflow = "fold"  # ids, to be given to `remove`
     for document in found:
         table.add_row(document.document, document.title, str(document.chunks))
     Console().print(table)

@@ -13,7 +13,14 @@ def _of_a_server(url: str) -> str:
     return url
 
 
+def _over_http(url: str) -> str:
+    if not re.fullmatch("https?://.+", url):
+        raise ValueError("must begin with http:// or https://")
+    return url
+
+
 LlmUrl = Annotated[str, AfterValidator(_of_a_server)]
+HttpUrl = Annotated[str, AfterValidator(_over_http)]
 
 
 def name_of(url: str) -> str:

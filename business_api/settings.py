@@ -17,7 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from business_api.pool_settings import Group, LlmUrl, PoolSettings
+from business_api.pool_settings import Group, HttpUrl, LlmUrl, PoolSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,7 +78,7 @@ class EmbeddingSettings(Group):
     """Folder with model.onnx and tokenizer.json, relative to `var`."""
     model: str = "all-minilm-l6-v2"
     """Name kept with the index: an index of another model is refused. `hosted` asks for it."""
-    url: str | None = None
+    url: HttpUrl | None = None
     """Base URL of a hosted OpenAI embeddings API."""
     dimension: int | None = None
     """Length of a hosted model's vectors; None asks for one when the service starts."""
@@ -101,7 +101,7 @@ class RerankSettings(Group):
     model: str | None = None
     """Name that `hosted` asks for; `sentence-transformers` loads the published model of this name, if set, in
     place of the folder."""
-    url: str | None = None
+    url: HttpUrl | None = None
     """Base URL of a hosted API with `/rerank`, such as http://gpu-box:8002/v1 for vLLM."""
     api_key: ApiKey | None = None
     threads: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
@@ -113,7 +113,7 @@ class RerankSettings(Group):
 class StoreSettings(Group):
     """Where chunks and their vectors are kept."""
 
-    url: str | None = None
+    url: HttpUrl | None = None
     """A Qdrant server; None uses the embedded engine in `var/index`, which one process may open at a time."""
     api_key: ApiKey | None = None
     deadline: float = 5.0

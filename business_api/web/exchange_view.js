@@ -7,7 +7,7 @@ import { showMarkdown } from "./markdown.js";
 import { markerNodes, markSupport } from "./markers.js";
 import { quotedText } from "./quotes.js";
 import { waterfall } from "./waterfall.js";
-import { ago, counted, failureOf, outcomeOf, percent, sentence, setterOf } from "./words.js";
+import { ago, attemptsOf, counted, failureOf, outcomeOf, percent, sentence, setterOf } from "./words.js";
 
 const HEADLINE = 160;
 
@@ -216,12 +216,13 @@ function messageList(messages) {
   );
 }
 
-function factsOf({ finish_reason: reason, usage, question, contract, judgement }) {
+function factsOf({ finish_reason: reason, usage, question, contract, judgement, attempts = [] }) {
   const tokens = usage ? `${usage.prompt_tokens} read, ${usage.completion_tokens} written` : null;
   const all = {
     answerable: judgement
       ? `${percent(judgement.probability)}, held to be so from ${percent(judgement.threshold)}`
       : null,
+    servers: attemptsOf(attempts),
     "finish reason": reason,
     tokens,
     conversation: question?.conversation,

@@ -4,7 +4,7 @@ import { documentsCited } from "./conversation.js";
 import { copyButton, el, icon, iconButton } from "./dom.js";
 import { thumbs } from "./feedback.js";
 import { toFirstWords, waterfall } from "./waterfall.js";
-import { ago, counted, duration, outcomeOf, percent } from "./words.js";
+import { ago, attemptsOf, counted, duration, outcomeOf, percent } from "./words.js";
 
 /**
  * `turn` has ended. `open(number, citation)` shows a passage, `retry` asks again, `explain` asks again for an
@@ -91,7 +91,10 @@ function folded(name, content, opened = false) {
     toggle.setAttribute("aria-expanded", String(!fold.hidden));
     if (!fold.firstChild) fold.append(...content());
   };
-  toggle.addEventListener("click", turn);
+  toggle.addEventListener("click", () => {
+    turn();
+    if (!fold.hidden) fold.scrollIntoView({ block: "nearest" });
+  });
   if (opened) turn();
   return { toggle, fold };
 }
@@ -121,6 +124,7 @@ function detailsOf({ tandem, exchange, usage }) {
     : [];
   if (Number.isFinite(tandem?.answerable)) facts.push(["answerable", percent(tandem.answerable)]);
   if (tandem?.cached) facts.push(["first given", `${ago(tandem.cached.age_s)}, in ${tandem.cached.exchange}`]);
+  if (tandem?.attempts) facts.push(["servers", attemptsOf(tandem.attempts)]);
   if (usage) facts.push(["tokens", `${usage.prompt_tokens} read, ${usage.completion_tokens} written`]);
   const rows = facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value))));
   if (exchange) {

@@ -69,6 +69,10 @@ export const setterOf = (by) => SETTERS[by] ?? by;
 
 export const outcomeOf = (name) => OUTCOMES[name] ?? name ?? "Running";
 
+/** Which LLM servers were asked, and how each attempt went: `gpu-1 broke_off, gpu-2 answered`. */
+export const attemptsOf = (attempts) =>
+  attempts.map(({ replica, outcome }) => `${replica} ${outcome}`).join(", ");
+
 /** Stages of a request in their order, with what they are called. */
 export const stages = Object.entries(STAGES);
 

@@ -87,6 +87,10 @@ VERSIONS = {
     "model": "smollm2-135m-instruct-q8_0@a91c04be",
     "fingerprint": "b4837",
 }
+ATTEMPTS = [
+    {"replica": "gpu-1", "outcome": "unreachable", "ms": 1.2},
+    {"replica": "gpu-2", "outcome": "answered", "ms": 1840.0},
+]
 USAGE = {"prompt_tokens": 812, "completion_tokens": 131, "total_tokens": 943}
 
 
@@ -142,6 +146,7 @@ def answer_event(
             "versions": VERSIONS,
             "citations": script.citations,
             "timings_ms": TIMINGS,
+            "attempts": ATTEMPTS,
             **judged,
             **chosen,
             **before,
@@ -183,6 +188,7 @@ def exchange_record(
         "versions": VERSIONS,
         "timings_ms": TIMINGS,
         "usage": USAGE,
+        "attempts": ATTEMPTS,
         "finish_reason": script.finish_reason,
         "error": None,
         "cached": script.cached,

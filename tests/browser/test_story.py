@@ -1,5 +1,6 @@
 """The story of the pages, in a real browser: on the fake backend, or on the stack that TANDEM_URL names."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,12 @@ def test_the_answer_leads_to_its_exchange(page: Page, stack_url: str) -> None:
     ask_first_suggestion(page, stack_url)
     question = page.locator(".question p").inner_text()
     page.get_by_role("button", name="Details").click()
+    expect(page.locator(".details .facts")).to_contain_text(re.compile(r"servers.* answered"))
+    expect(page.locator(".details .facts a")).to_be_in_viewport()
     page.locator(".details .facts a").click()
     expect(page.locator(".opened-head h2")).to_have_text(question)
     expect(page.locator("#exchange .waterfall")).to_be_visible()
+    expect(page.locator("#exchange .facts")).to_contain_text(re.compile(r"servers.* answered"))
     expect(page.locator("#list a[aria-current]")).to_contain_text(question)
 
 
