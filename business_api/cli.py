@@ -168,12 +168,15 @@ def exchanges(
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
     table = Table("at", "outcome", "question", "id", show_edge=False)
-    for column, width in zip(table.columns, (14, 9, 1, 32), strict=True):  # only questions are cut short
-        column.no_wrap, column.min_width = True, width
+    for column in (table.columns[0], table.columns[1], table.columns[3]):
+        column.no_wrap = True
+    console = Console()
+    room = max(console.width - 67, 10)  # so that what others need is never cut
     for row in found:
         at = time.strftime("%m-%d %H:%M:%S", time.localtime(row.at))
-        table.add_row(at, row.outcome, " ".join(row.question.split()), row.id)
-    Console().print(table)
+        asked = " ".join(row.question.split())
+        table.add_row(at, row.outcome, asked if len(asked) <= room else f"{asked[: room - 1]}…", row.id)
+    console.print(table)
 
 
 def _listen(settings: Settings) -> socket.socket:

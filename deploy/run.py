@@ -28,8 +28,8 @@ def main() -> int:
     asked = arguments()
     began = time.monotonic()
     business_port, llm_port = port("BUSINESS_API_PORT", 8000), port("LLM_SERVER_PORT", 8001)
-    if (taken := [port for port in (business_port, llm_port) if in_use(port)]) != []:
-        say(f"port {taken[0]} is in use; set BUSINESS_API_PORT or LLM_SERVER_PORT")
+    if wrong := wrong_ports(business_port, llm_port):
+        say(wrong)
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -211,6 +211,14 @@ def port(variable: str, default: int) -> int:
     if not given.isdigit() or not 0 < int(given) < 65536:
         sys.exit(f"tandem: {variable} is no port: {given}")
     return int(given)
+
+
+def wrong_ports(business_port: int, llm_port: int) -> str:
+    """Why the services cannot listen there, with what to do about it; "" when they can."""
+    if business_port == llm_port:
+        return f"BUSINESS_API_PORT and LLM_SERVER_PORT are both {llm_port}; each service needs its own"
+    taken = [port for port in (business_port, llm_port) if in_use(port)]
+    return f"port {taken[0]} is in use; set BUSINESS_API_PORT or LLM_SERVER_PORT" if taken else ""
 
 
 def in_use(port: int) -> bool:

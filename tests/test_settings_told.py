@@ -23,6 +23,7 @@ SAME_NAME = '[{"url": "http://gpu:1/a"}, {"url": "http://gpu:1/b"}, {"url": "htt
         ("BUSINESS_API_LLM_FALLBACKS", '{"small": 1}', "BUSINESS_API_LLM_FALLBACKS__SMALL: is a group"),
         ("BUSINESS_API_LLM__URL", "gpu:8001/v1", "BUSINESS_API_LLM__URL: must begin with http://"),
         ("BUSINESS_API_LLM__REPLICAS", '[{"url": "gpu"}]', "BUSINESS_API_LLM__REPLICAS__0__URL: must begin"),
+        ("BUSINESS_API_STORE__URL", "qdrant:6333", "BUSINESS_API_STORE__URL: must begin with http://"),
         ("BUSINESS_API_LLM__REPLICAS", SAME_NAME, "BUSINESS_API_LLM__REPLICAS: gpu:1 is there twice: give"),
     ],
 )
