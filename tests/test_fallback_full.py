@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from business_api.errors import Overloaded
+from business_api.deadlines import honour
+from business_api.errors import Overloaded, UpstreamTimeout
 from business_api.exchange import Message, Prompt
 from business_api.transport import InProcess
 from business_api.upstream import Running
@@ -142,6 +143,19 @@ async def test_a_tier_that_is_out_is_not_asked_because_the_fallback_is_full() ->
         assert outcomes(caught.value) == [("llm", "out"), ("small", "full")]
         assert not primary.requests
         await close(begun)
+
+
+async def test_a_deadline_that_has_passed_is_told_as_that() -> None:
+    primary = llm()
+    primary.hang_before_first()
+    async with chain_of(primary, small(), retries=0) as chain:
+        seats = chain.fallbacks["small"].seats
+        taken = [seats.take() for _ in range(seats.most)]
+        honour("60")
+        with pytest.raises(UpstreamTimeout):
+            await heard(chain)
+        for seat in taken:
+            seat.leave()
 
 
 @pytest.mark.parametrize("full", [False, True])

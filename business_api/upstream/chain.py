@@ -74,7 +74,7 @@ class Chain:
             running.degraded = (Degradation.FALLBACK_MODEL,)
             self.stood_in[name] += 1
             return running
-        if full:
+        if full and asked.left > 0:
             self.full.update(full)
             raise _full(full, asked)
         return None
