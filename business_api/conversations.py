@@ -9,8 +9,12 @@ from business_api.sink import Sink
 
 TURNS = 6
 """Earlier questions of a conversation that are sent along."""
-READERS = 64
-"""Conversations that may wait for the disk at once; more are refused until it answers."""
+READERS = 8
+"""Conversations that are read at once, each in a thread."""
+PATIENCE = 2.0
+"""Seconds that one may wait until it is read: a disk that works reads hundreds in that time."""
+COME_BACK = 5.0
+"""Seconds after which a store that is held up may work again."""
 
 
 @dataclass(frozen=True)
@@ -18,17 +22,20 @@ class Conversations:
     """Conversations by tenant and id, over what the sink has recorded."""
 
     sink: Sink
-    _reading: set["asyncio.Future[list[tuple[str, str]]]"] = field(default_factory=set)
+    _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READERS))
 
     async def earlier(self, tenant: str, conversation: str) -> tuple[Message, ...]:
         """The last answered questions with their answers, oldest first.
 
-        Raises Unavailable when they cannot be read, Overloaded when too many others wait for theirs.
+        Raises Unavailable when they cannot be read, Overloaded when others have waited too long for theirs.
         """
-        if len(self._reading) >= READERS:
-            raise Overloaded("the store of exchanges is held up: no conversation can go on", retry_after=1.0)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._reading.acquire()
+        except TimeoutError as exc:
+            told = "the store of exchanges is held up, and conversations cannot go on"
+            raise Overloaded(told, retry_after=COME_BACK) from exc
         reading = asyncio.ensure_future(asyncio.to_thread(self._turns, tenant, conversation))
-        self._reading.add(reading)
         reading.add_done_callback(self._read)
         turns = await asyncio.shield(reading)  # a caller who hangs up does not stop the thread
         pairs = [(Message(role="user", content=q), Message(role="assistant", content=a)) for q, a in turns]
@@ -39,6 +46,6 @@ class Conversations:
         return self.sink.store.history(tenant, conversation, TURNS)
 
     def _read(self, reading: "asyncio.Future[list[tuple[str, str]]]") -> None:
-        self._reading.discard(reading)
+        self._reading.release()
         if not reading.cancelled():
             reading.exception()  # seen, even if nobody waits for it any more

@@ -107,8 +107,7 @@ class Gate:
     def turned_away(self, ticket: Ticket, now: float) -> ServiceError | None:
         """What `arrive` would refuse this request with, if it would; the request has not come yet."""
         self._present[ticket.key] += 1
-        goes = not self.waiting and self.running < self.places and self._spread.opens(now) <= now
-        refused = None if goes else self._refused(ticket, now)
+        refused = None if not self.waiting and self._open(now) else self._refused(ticket, now)
         if refused is None:
             self._gone(ticket)
             return None

@@ -14,7 +14,7 @@ def _of_a_server(url: str) -> str:
 
 
 def _over_http(url: str) -> str:
-    if not re.fullmatch("https?://.+", url):
+    if url and not re.match("https?://", url, re.IGNORECASE):  # "" is what an unset variable comes as
         raise ValueError("must begin with http:// or https://")
     return url
 

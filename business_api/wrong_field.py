@@ -8,7 +8,7 @@ import msgspec.inspect as types
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?")
 _MISSING = re.compile(r"Object missing required field `(.+?)`(?: - at `\$\.?(.*)`)?")
-_AT = re.compile(r" - at `\$\.?(.*)`")
+_AT = re.compile(r" - at `\$\.?([^`]*)`\Z")
 
 
 def wrong_field(told: str, wanted: Any) -> tuple[str, str | None]:
@@ -17,10 +17,11 @@ def wrong_field(told: str, wanted: Any) -> tuple[str, str | None]:
         if found is not None:
             name = f"{found[2]}.{found[1]}" if found[2] else found[1]
             return f"{what} field: {name}", name
-    field = _AT.search(told)
-    choices = _choices(wanted, field[1]) if field and told.startswith("Invalid enum value") else ()
-    told = told.replace(" - at `$", " - at `") + (f"; it may be {', '.join(choices)}" if choices else "")
-    return told, field[1] if field else None
+    if (field := _AT.search(told)) is None:
+        return told, None
+    choices = _choices(wanted, field[1]) if told.startswith("Invalid enum value") else ()
+    may_be = f"; it may be {', '.join(choices)}" if choices else ""
+    return f"{told[: field.start()]}{field[0].replace('$', '', 1)}{may_be}", field[1]
 
 
 def _choices(wanted: Any, path: str) -> tuple[str, ...]:

@@ -170,21 +170,43 @@ class HeldUp:
         return [("Which port?", "8001.")]
 
 
-async def test_a_store_that_is_held_up_keeps_so_many_waiting_and_no_more() -> None:
+async def test_who_waits_too_long_for_a_store_that_is_held_up_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("business_api.conversations.PATIENCE", 0.05)
     store = HeldUp()
     conversations = Conversations(cast("Sink", store))
-    waiting = [asyncio.create_task(conversations.earlier("t", "c")) for _ in range(READERS)]
+    reading = [asyncio.create_task(conversations.earlier("t", "c")) for _ in range(READERS)]
     try:
         await eventually(lambda: store.reads > 0)
-        for one in waiting[:10]:  # who hangs up still has a thread or waits for one
-            one.cancel()
-        await asyncio.sleep(0)
-        with pytest.raises(Overloaded, match="held up"):
-            await conversations.earlier("t", "c")
+        reading[0].cancel()  # its thread goes on, and counts
+        for _ in range(2):
+            with pytest.raises(Overloaded, match="held up"):
+                await conversations.earlier("t", "c")
     finally:
         store.free.set()
-    assert len([one for one in await asyncio.gather(*waiting, return_exceptions=True) if one == SAID]) == 54
+    assert await asyncio.gather(*reading[1:]) == [SAID] * (READERS - 1)
     assert await conversations.earlier("t", "c") == SAID
+
+
+async def test_a_burst_is_read_by_a_store_that_works() -> None:
+    store = HeldUp()
+    store.free.set()
+    conversations = Conversations(cast("Sink", store))
+    assert await asyncio.gather(*(conversations.earlier("t", "c") for _ in range(300))) == [SAID] * 300
+
+
+async def test_who_hangs_up_before_it_is_read_makes_room_at_once() -> None:
+    store = HeldUp()
+    conversations = Conversations(cast("Sink", store))
+    tasks = [asyncio.create_task(conversations.earlier("t", str(n))) for n in range(READERS + 50)]
+    await eventually(lambda: store.reads > 0)
+    for gone in tasks[READERS:]:
+        gone.cancel()
+    await asyncio.gather(*tasks[READERS:], return_exceptions=True)
+    store.free.set()
+    assert await asyncio.gather(*tasks[:READERS]) == [SAID] * READERS
+    assert store.reads == READERS
 
 
 async def test_a_refused_follow_up_is_recorded_as_it_was_asked(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from business_api.deadlines import honour
-from business_api.errors import Overloaded, UpstreamTimeout
+from business_api.errors import Overloaded, UpstreamTimeout, UpstreamUnavailable
 from business_api.exchange import Message, Prompt
 from business_api.transport import InProcess
 from business_api.upstream import Running
@@ -47,7 +47,7 @@ async def test_it_is_passed_over_until_one_has_ended_and_that_is_counted() -> No
             await asked(chain)
         assert caught.value.retry_after
         assert ("small", "full") in outcomes(caught.value)
-        assert (len(other.requests), chain.full) == (2, {"small": 1})
+        assert (len(other.requests), chain.full["small"]) == (2, 1)
         await begun[0].aclose()
         assert (await heard(chain))[0] == "Small talk."
         await close(begun)
@@ -168,6 +168,47 @@ async def test_a_full_fallback_is_no_reason_to_give_up_early(full: bool) -> None
         for seat in taken:
             seat.leave()
     assert said == (SAID if full else "Small talk.")
+
+
+async def test_of_many_who_wait_for_a_slow_tier_no_more_hurry_than_the_fallback_takes() -> None:
+    primary, other = llm(first_delay=0.3), small(delay=0.5)
+    async with chain_of(primary, other, fallback_after=0.05, retries=0, knobs={"max_in_flight": 2}) as chain:
+        begun, refused = await burst(chain, 10)
+        models = sorted(one.model for one in begun)
+        await close(begun)
+        assert refused == []
+        assert models.count("tiny") == 2
+        assert len(models) == 10
+        assert chain.fallbacks["small"].seats.wanted == 0
+
+
+async def test_a_fallback_that_is_out_is_no_reason_to_give_up_early() -> None:
+    async with chain_of(llm(first_delay=0.3), NOBODY, fallback_after=0.05, retries=0) as chain:
+        chain.fallbacks["small"].pool.replicas[0].eject("as a test wants it")
+        assert (await heard(chain))[0] == SAID
+
+
+async def test_who_finds_one_fallback_full_does_not_wait_for_another_one_that_is_out() -> None:
+    hosted = llm(model="big")
+    hosted.hang_before_first()
+    async with chain_of(NOBODY, small(), hosted, retries=0, knobs={"max_in_flight": 1}) as chain:
+        begun, _ = await burst(chain, 1)
+        chain.fallbacks["hosted"].pool.replicas[0].eject("it makes no progress")
+        with pytest.raises(Overloaded, match="and small in its place") as caught:
+            await asked(chain)
+        assert outcomes(caught.value)[-2:] == [("small", "full"), ("hosted", "out")]
+        assert not hosted.requests
+        await close(begun)
+
+
+async def test_where_nobody_serves_that_is_told_though_seats_are_taken() -> None:
+    async with chain_of(NOBODY, small(), retries=0, knobs={"max_in_flight": 1}) as chain:
+        begun, _ = await burst(chain, 1)
+        for tier in (chain.primary, chain.fallbacks["small"]):
+            tier.pool.replicas[0].eject("it makes no progress")
+        with pytest.raises(UpstreamUnavailable):
+            await asked(chain)
+        await close(begun)
 
 
 def test_a_server_that_is_out_is_probed_however_often_it_is_asked() -> None:

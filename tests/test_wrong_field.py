@@ -30,6 +30,13 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
         (b'{"name": "a", "nmae": 1}', ("unsupported field: nmae", "nmae")),
         (b'{"name": "a", "inner": {"hue": 1}}', ("unsupported field: inner.hue", "inner.hue")),
         (b'{"name": 1}', ("Expected `str`, got `int` - at `.name`", "name")),
+        (
+            b'{"name": "a", "inner": {"colour": "z - at `$.name` x"}}',
+            (
+                "Invalid enum value 'z - at `$.name` x' - at `.inner.colour`; it may be blue, red",
+                "inner.colour",
+            ),
+        ),
         (b"[]", ("Expected `object`, got `array`", None)),
         (
             b'{"name": "a", "inner": {"colour": "green"}}',

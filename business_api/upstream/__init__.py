@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from business_api.deadlines import caller_deadline
@@ -103,29 +104,26 @@ class Upstream:
         return stream
 
     def asked(
-        self,
-        prompt: Prompt,
-        sampling: Mapping[str, Any],
-        request_id: str,
-        *,
-        until: float = math.inf,
-        passed_on: bool = False,
+        self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str, *, until: float = math.inf
     ) -> Asked:
         """What is asked of this tier from now on, with its deadlines.
 
-        `until` is one more deadline of the whole answer. `passed_on`: another tier may be asked after this.
+        `until` is one more deadline of the whole answer.
         """
         size, now = sum(len(message.content or "") for message in prompt.messages), time.monotonic()
-        until = min(caller_deadline(), until, now + self.settings.total_deadline)
         return Asked(
             prompt,
             sampling,
             request_id,
-            until=until,
+            until=min(caller_deadline(), until, now + self.settings.total_deadline),
             prompt_tokens=size / self.settings.bytes_per_token,
             expected_tokens=prompt.max_tokens,
-            begin_by=now + min(self.settings.fallback_after, (until - now) / 2) if passed_on else math.inf,
         )
+
+    def soon(self, asked: Asked) -> Asked:
+        """The same, to be begun by when another tier is asked in place of this one."""
+        begin_by = time.monotonic() + min(self.settings.fallback_after, asked.left / 2)
+        return replace(asked, begin_by=begin_by)
 
     async def problem(self) -> str | None:
         """Why no answer could be had now, or None when one of the servers answers."""

@@ -1,9 +1,9 @@
 """The fallback chain: another model is asked when the LLM tier cannot begin an answer."""
 
 import asyncio
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,13 +40,13 @@ class Chain:
         Overloaded when one of them would but has no seat free.
         """
         others = [name for name, one in self.fallbacks.items() if self._fits(one, prompt)]
-        asked = self.primary.asked(prompt, sampling, request_id, passed_on=self._takes_more(others))
+        asked = self.primary.asked(prompt, sampling, request_id)
         if self.primary.pool.all_out and not all(self.fallbacks[name].pool.all_out for name in others):
             asked.trail.append(Attempt(PRIMARY, "out", 0.0))
-            running = await self._stood_in(asked, others)
-            return running or await self.primary.begin(replace(asked, begin_by=math.inf))
+            return await self._stood_in(asked, others) or await self.primary.begin(asked)
         try:
-            return await self.primary.begin(asked)
+            with self._counted_on(others) as passed_on:
+                return await self.primary.begin(self.primary.soon(asked) if passed_on else asked)
         except Unavailable as exc:
             if (running := await self._stood_in(asked, others)) is not None:
                 return running
@@ -54,33 +54,54 @@ class Chain:
             raise
 
     async def _stood_in(self, asked: Asked, others: Sequence[str]) -> Running | None:
-        """The answer of the first of these fallbacks that begins; None when none does, whatever they say."""
+        """The answer of the first of these fallbacks that begins; None when none does, whatever they say.
+
+        Raises Overloaded when one with a server that is in has no seat free.
+        """
         asked.trail.extend(Attempt(name, "too_long", 0.0) for name in self.fallbacks if name not in others)
         order, full = sorted(others, key=lambda name: self.fallbacks[name].pool.all_out), list[str]()
         for number, name in enumerate(order, 1):
             fallback = self.fallbacks[name]
             if fallback.seats.full:
                 asked.trail.append(Attempt(name, "full", 0.0))
-                full.append(name)
-                continue
-            passed_on = self._takes_more(order[number:])
-            own = fallback.asked(
-                asked.prompt, asked.sampling, asked.request_id, until=asked.until, passed_on=passed_on
-            )
-            try:
-                running = await fallback.begin(replace(own, trail=asked.trail))
-            except ServiceError:
-                continue
-            running.degraded = (Degradation.FALLBACK_MODEL,)
-            self.stood_in[name] += 1
-            return running
+                self.full[name] += 1
+                full += [] if fallback.pool.all_out else [name]
+            elif full and fallback.pool.all_out:  # nobody waits for it who may come again soon
+                asked.trail.append(Attempt(name, "out", 0.0))
+            elif (running := await self._begun(fallback, asked, order[number:])) is not None:
+                self.stood_in[name] += 1
+                return running
         if full and asked.left > 0:
-            self.full.update(full)
             raise _full(full, asked)
         return None
 
-    def _takes_more(self, names: Sequence[str]) -> bool:
-        return not all(self.fallbacks[name].seats.full for name in names)
+    async def _begun(self, fallback: Upstream, asked: Asked, following: Sequence[str]) -> Running | None:
+        own = fallback.asked(asked.prompt, asked.sampling, asked.request_id, until=asked.until)
+        own = replace(own, trail=asked.trail)
+        try:
+            with self._counted_on(following) as passed_on:
+                running = await fallback.begin(fallback.soon(own) if passed_on else own)
+        except ServiceError:
+            return None
+        running.degraded = (Degradation.FALLBACK_MODEL,)
+        return running
+
+    @contextmanager
+    def _counted_on(self, names: Sequence[str]) -> Iterator[bool]:
+        """Whether one of these has a seat to spare for who is not answered soon, and counts on it meanwhile.
+
+        Of a hundred who wait for a slow tier, a fallback with one seat is a reason to hurry for one.
+        """
+        known = (self.fallbacks[name] for name in names)
+        seats = next((one.seats for one in known if one.seats.spare and not one.pool.all_out), None)
+        if seats is None:
+            yield False
+            return
+        seats.wanted += 1
+        try:
+            yield True
+        finally:
+            seats.wanted -= 1
 
     def _fits(self, fallback: Upstream, prompt: Prompt) -> bool:
         """Whether it takes the prompt, which was filled for the context of the LLM tier."""

@@ -2,15 +2,23 @@
 
 
 class Seats:
-    """`most` seats, of which `taken` are; one may be taken beyond that by who does not ask."""
+    """`most` seats, of which `taken` are; one may be taken beyond that by who does not ask.
+
+    `wanted` are those that somebody counts on, who may still be answered elsewhere.
+    """
 
     def __init__(self, most: int) -> None:
-        self.most, self.taken = most, 0
+        self.most, self.taken, self.wanted = most, 0, 0
 
     @property
     def full(self) -> bool:
         """Whether no seat is free."""
         return self.taken >= self.most
+
+    @property
+    def spare(self) -> bool:
+        """Whether a seat is free that nobody counts on."""
+        return self.taken + self.wanted < self.most
 
     def take(self) -> "Seat":
         """A seat, from before the first attempt until the answer is closed."""
