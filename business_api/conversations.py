@@ -3,14 +3,14 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from business_api.errors import Overloaded
+from business_api.errors import Unavailable
 from business_api.exchange import Message
 from business_api.sink import Sink
 
 TURNS = 6
 """Earlier questions of a conversation that are sent along."""
-READERS = 8
-"""Conversations that are read at once, each in a thread."""
+READERS = 4
+"""Conversations that are read at once, each in a thread; fewer than the threads that others use too."""
 PATIENCE = 2.0
 """Seconds that one may wait until it is read: a disk that works reads hundreds in that time."""
 COME_BACK = 5.0
@@ -27,14 +27,14 @@ class Conversations:
     async def earlier(self, tenant: str, conversation: str) -> tuple[Message, ...]:
         """The last answered questions with their answers, oldest first.
 
-        Raises Unavailable when they cannot be read, Overloaded when others have waited too long for theirs.
+        Raises Unavailable when they cannot be read, or others are waited for too long.
         """
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._reading.acquire()
         except TimeoutError as exc:
             told = "the store of exchanges is held up, and conversations cannot go on"
-            raise Overloaded(told, retry_after=COME_BACK) from exc
+            raise Unavailable(told, retry_after=COME_BACK) from exc
         reading = asyncio.ensure_future(asyncio.to_thread(self._turns, tenant, conversation))
         reading.add_done_callback(self._read)
         turns = await asyncio.shield(reading)  # a caller who hangs up does not stop the thread

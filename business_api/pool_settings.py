@@ -13,14 +13,16 @@ def _of_a_server(url: str) -> str:
     return url
 
 
-def _over_http(url: str) -> str:
-    if url and not re.match("https?://", url, re.IGNORECASE):  # "" is what an unset variable comes as
+def _over_http(url: str | None) -> str | None:
+    if not url:  # what an unset variable comes as in compose files
+        return None
+    if not re.fullmatch(r"https?://[^\s/].*", url, re.IGNORECASE):
         raise ValueError("must begin with http:// or https://")
     return url
 
 
 LlmUrl = Annotated[str, AfterValidator(_of_a_server)]
-HttpUrl = Annotated[str, AfterValidator(_over_http)]
+HttpUrl = Annotated[str | None, AfterValidator(_over_http)]
 
 
 def name_of(url: str) -> str:

@@ -32,11 +32,10 @@ ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 
 
 class QueueSettings(Group):
-    """The queue in front of the LLM tier. Fallbacks have none of their own, only `max_in_flight`."""
+    """The queue in front of the LLM tier. Fallbacks have none of their own."""
 
     max_in_flight: int = Field(1024, ge=1)
-    """Most questions at once that are being answered; the limit below it is found by itself. A fallback that
-    has so many under way is passed over."""
+    """Most questions at once that are being answered; the limit below it is found by itself."""
     min_in_flight: int = Field(4, ge=1)
     """The limit never falls below this."""
     start_in_flight: int = Field(64, ge=1)
@@ -78,7 +77,7 @@ class EmbeddingSettings(Group):
     """Folder with model.onnx and tokenizer.json, relative to `var`."""
     model: str = "all-minilm-l6-v2"
     """Name kept with the index: an index of another model is refused. `hosted` asks for it."""
-    url: HttpUrl | None = None
+    url: HttpUrl = None
     """Base URL of a hosted OpenAI embeddings API."""
     dimension: int | None = None
     """Length of a hosted model's vectors; None asks for one when the service starts."""
@@ -101,7 +100,7 @@ class RerankSettings(Group):
     model: str | None = None
     """Name that `hosted` asks for; `sentence-transformers` loads the published model of this name, if set, in
     place of the folder."""
-    url: HttpUrl | None = None
+    url: HttpUrl = None
     """Base URL of a hosted API with `/rerank`, such as http://gpu-box:8002/v1 for vLLM."""
     api_key: ApiKey | None = None
     threads: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
@@ -113,7 +112,7 @@ class RerankSettings(Group):
 class StoreSettings(Group):
     """Where chunks and their vectors are kept."""
 
-    url: HttpUrl | None = None
+    url: HttpUrl = None
     """A Qdrant server; None uses the embedded engine in `var/index`, which one process may open at a time."""
     api_key: ApiKey | None = None
     deadline: float = 5.0

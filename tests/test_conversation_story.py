@@ -181,7 +181,7 @@ async def test_who_waits_too_long_for_a_store_that_is_held_up_is_refused(
         await eventually(lambda: store.reads > 0)
         reading[0].cancel()  # its thread goes on, and counts
         for _ in range(2):
-            with pytest.raises(Overloaded, match="held up"):
+            with pytest.raises(Unavailable, match="held up"):
                 await conversations.earlier("t", "c")
     finally:
         store.free.set()

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from business_api.errors import UpstreamUnavailable
 from business_api.serving import announce
-from business_api.settings import LlmSettings, Settings
+from business_api.settings import LlmSettings, Settings, StoreSettings
 from business_api.upstream import Upstream
 from business_api.upstream.serving import served_model
 from tests.fakes import FakeLlm, serving
@@ -31,6 +32,17 @@ def test_a_wrong_setting_is_told_by_its_name(tmp_path: Path, name: str, value: s
     done = run("serve", "--print-settings", var=tmp_path, **{name: value})
     assert done.returncode == 2
     assert f"settings: {told}" in done.stderr
+
+
+@pytest.mark.parametrize(("given", "kept"), [("", None), ("HTTP://q:1", "HTTP://q:1")])
+def test_a_url_that_is_empty_is_none(given: str, kept: str | None) -> None:
+    assert StoreSettings.model_validate({"url": given}).url == kept
+
+
+@pytest.mark.parametrize("given", ["http://", "http:// x", "q:6333"])
+def test_a_url_without_a_host_is_refused(given: str) -> None:
+    with pytest.raises(ValidationError):
+        StoreSettings(url=given)
 
 
 def test_the_start_tells_the_servers_that_are_asked(capsys: pytest.CaptureFixture[str]) -> None:

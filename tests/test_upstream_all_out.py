@@ -94,3 +94,14 @@ def test_a_server_that_has_left_is_probed_soon_and_then_ever_less_often() -> Non
             left.looked_at = clock.now
             probes.append(second)
     assert probes == [1, 2, 4, 8, 16, 26, 36]
+
+
+def test_a_server_that_is_out_is_probed_however_often_it_is_asked() -> None:
+    clock, (left, inside) = Clock(), replicas(1, 1)
+    left.clock = inside.clock = clock
+    watch = Watch(Pool([left, inside], settings_of()), settings_of(probe_seconds=1.0))
+    left.eject("unreachable")
+    for _ in range(20):
+        clock.now += 0.06
+        left.carry(10, 10)
+    assert watch.due(left)

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from business_api.deadlines import caller_deadline
@@ -24,9 +23,7 @@ from business_api.upstream.asked import Asked
 from business_api.upstream.asking import Asking
 from business_api.upstream.pool import Pool
 from business_api.upstream.running import Running
-from business_api.upstream.seats import Seats
 from business_api.upstream.serving import problem_of
-from business_api.upstream.stream import Stream
 from business_api.upstream.watching import Watch
 
 __all__ = ["Running", "Upstream"]
@@ -48,7 +45,6 @@ class Upstream:
         self.settings, self._observe = settings, observe
         self.pool = transport if isinstance(transport, Pool) else Pool.single(transport, settings)
         self._asking = Asking(self.pool, settings)
-        self.seats = Seats(settings.max_in_flight)
 
     @classmethod
     @asynccontextmanager
@@ -80,16 +76,6 @@ class Upstream:
 
     async def begin(self, asked: Asked) -> Running:
         """Start answering what `asked` of this tier made, or the like. The caller must close what it gets."""
-        seat = self.seats.take()
-        try:
-            stream = await self._begun(asked)
-        except BaseException:
-            seat.leave()
-            raise
-        return Running(self._asking, asked, stream, seat, resumable=self.settings.resume == "auto")
-
-    async def _begun(self, asked: Asked) -> Stream:
-        """A stream whose first delta is there, told to who learns from it."""
         began = time.monotonic()
         try:
             stream = await self._asking.begin(asked)
@@ -101,29 +87,32 @@ class Upstream:
                 self._observe((time.monotonic() - began) * 1000, int(asked.prompt_tokens))
             raise
         self._observe(stream.ttft_ms, int(asked.prompt_tokens))
-        return stream
+        return Running(self._asking, asked, stream, resumable=self.settings.resume == "auto")
 
     def asked(
-        self, prompt: Prompt, sampling: Mapping[str, Any], request_id: str, *, until: float = math.inf
+        self,
+        prompt: Prompt,
+        sampling: Mapping[str, Any],
+        request_id: str,
+        *,
+        until: float = math.inf,
+        passed_on: bool = False,
     ) -> Asked:
         """What is asked of this tier from now on, with its deadlines.
 
-        `until` is one more deadline of the whole answer.
+        `until` is one more deadline of the whole answer. `passed_on`: another tier may be asked after this.
         """
         size, now = sum(len(message.content or "") for message in prompt.messages), time.monotonic()
+        until = min(caller_deadline(), until, now + self.settings.total_deadline)
         return Asked(
             prompt,
             sampling,
             request_id,
-            until=min(caller_deadline(), until, now + self.settings.total_deadline),
+            until=until,
             prompt_tokens=size / self.settings.bytes_per_token,
             expected_tokens=prompt.max_tokens,
+            begin_by=now + min(self.settings.fallback_after, (until - now) / 2) if passed_on else math.inf,
         )
-
-    def soon(self, asked: Asked) -> Asked:
-        """The same, to be begun by when another tier is asked in place of this one."""
-        begin_by = time.monotonic() + min(self.settings.fallback_after, asked.left / 2)
-        return replace(asked, begin_by=begin_by)
 
     async def problem(self) -> str | None:
         """Why no answer could be had now, or None when one of the servers answers."""

@@ -14,7 +14,6 @@ from business_api.exchange import Degradation, Delta
 from business_api.upstream.asked import Asked
 from business_api.upstream.asking import Asking
 from business_api.upstream.seam import Seam
-from business_api.upstream.seats import Seat
 from business_api.upstream.stream import Stream
 from business_api.usage import Attempt, Usage
 
@@ -30,8 +29,8 @@ class Running:
     that was said; `degraded` names it then.
     """
 
-    def __init__(self, asking: Asking, asked: Asked, stream: Stream, seat: Seat, *, resumable: bool) -> None:
-        self._asking, self._asked, self._stream, self._seat = asking, asked, stream, seat
+    def __init__(self, asking: Asking, asked: Asked, stream: Stream, *, resumable: bool) -> None:
+        self._asking, self._asked, self._stream = asking, asked, stream
         self._resumable = resumable and asked.plain
         self._resumes = 0
         self._batches: list[Sequence[Delta]] = []
@@ -143,7 +142,6 @@ class Running:
 
     async def aclose(self) -> None:
         """Hang up if the answer has not ended, so that the LLM stops. Idempotent."""
-        self._seat.leave()
         await self._stream.aclose()
 
 
