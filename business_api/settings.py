@@ -32,10 +32,11 @@ ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 
 
 class QueueSettings(Group):
-    """The queue in front of the LLM tier. Fallbacks have none of their own."""
+    """The queue in front of the LLM tier. Fallbacks have none of their own, only `max_in_flight`."""
 
     max_in_flight: int = Field(1024, ge=1)
-    """Most questions at once that are being answered; the limit below it is found by itself."""
+    """Most questions at once that are being answered; the limit below it is found by itself. A fallback takes
+    so many texts at once, and no more."""
     min_in_flight: int = Field(4, ge=1)
     """The limit never falls below this."""
     start_in_flight: int = Field(64, ge=1)

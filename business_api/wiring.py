@@ -215,6 +215,12 @@ def _watch_replicas(metrics: Metrics, tier: Tier) -> None:
         "fallback",
         lambda: tier.stood_in,
     )
+    metrics.watch_counts(
+        "tandem_fallback_full",
+        "Texts that a fallback had no room for while it was needed",
+        "fallback",
+        lambda: tier.full,
+    )
 
 
 def _problems(

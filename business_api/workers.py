@@ -70,7 +70,12 @@ def share_of(settings: Settings, number: int) -> Settings:
     rest = {"max_queued": part(llm.max_queued, 0), "retry_floor": llm.retry_floor / settings.workers}
     rate = {"limits_shared_by": guard.limits_shared_by * settings.workers}
     fallbacks = {
-        name: one.model_copy(update={"retry_floor": one.retry_floor / settings.workers})
+        name: one.model_copy(
+            update={
+                "retry_floor": one.retry_floor / settings.workers,
+                "max_in_flight": part(one.max_in_flight),
+            }
+        )
         for name, one in settings.llm_fallbacks.items()
     }
     return settings.model_copy(

@@ -1,15 +1,17 @@
 """An LLM tier with fallbacks, over real sockets or in this process, for the tests of the fallback chain."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from business_api.assistants import Assistant
 from business_api.settings import LlmSettings, Settings
+from business_api.upstream import Running
 from business_api.upstream.chain import Chain
 from business_api.upstream.tier import Tier
 from tests.fakes import FakeLlm, serving
-from tests.pools import NOBODY, llm, nowhere, settings_of, trail
+from tests.pools import NOBODY, PROMPT, llm, nowhere, settings_of, trail
 
 NAMES = ("small", "hosted")
 
@@ -56,3 +58,21 @@ def small(**knobs: Any) -> FakeLlm:
 def outcomes(running: Any) -> list[tuple[str, str]]:
     """Who was asked, without addresses, and how it went."""
     return [(name.partition("127")[0], how) for name, how in trail(running.attempts)]
+
+
+async def asked(chain: Chain) -> Running:
+    """An answer that has begun; close it."""
+    return await chain.generate(PROMPT, {}, "id-1")
+
+
+async def burst(chain: Chain, number: int) -> tuple[list[Running], list[BaseException]]:
+    """What so many that come at once get: answers that have begun, and errors."""
+    found = await asyncio.gather(*(asked(chain) for _ in range(number)), return_exceptions=True)
+    begun = [one for one in found if isinstance(one, Running)]
+    return begun, [one for one in found if isinstance(one, BaseException)]
+
+
+async def close(begun: list[Running]) -> None:
+    """All of them."""
+    for one in begun:
+        await one.aclose()

@@ -39,14 +39,16 @@ def test_the_shares_add_up_to_the_limits(workers: int, in_flight: int, queued: i
     settings = Settings(
         workers=workers,
         llm=LlmSettings(max_in_flight=in_flight, max_queued=queued),
-        llm_fallbacks={"small": LlmSettings(url="http://small/v1", retry_floor=5)},
+        llm_fallbacks={"small": LlmSettings(url="http://small/v1", retry_floor=5, max_in_flight=in_flight)},
     )
     shares = [share_of(settings, number) for number in range(workers)]
     assert sum(share.llm.max_in_flight for share in shares) == max(in_flight, workers)
     assert sum(share.llm.max_queued for share in shares) == queued
     assert {share.guard.limits_shared_by for share in shares} == {workers}
     assert sum(share.llm.retry_floor for share in shares) == pytest.approx(settings.llm.retry_floor)
-    assert sum(share.llm_fallbacks["small"].retry_floor for share in shares) == pytest.approx(5)
+    fallbacks = [share.llm_fallbacks["small"] for share in shares]
+    assert sum(one.retry_floor for one in fallbacks) == pytest.approx(5)
+    assert sum(one.max_in_flight for one in fallbacks) == max(in_flight, workers)
 
 
 def test_the_pauses_between_starts_grow_to_a_limit() -> None:

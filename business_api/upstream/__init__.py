@@ -23,6 +23,7 @@ from business_api.upstream.asked import Asked
 from business_api.upstream.asking import Asking
 from business_api.upstream.pool import Pool
 from business_api.upstream.running import Running
+from business_api.upstream.seats import Seats
 from business_api.upstream.serving import problem_of
 from business_api.upstream.watching import Watch
 
@@ -44,6 +45,7 @@ class Upstream:
     ) -> None:
         self.settings, self._observe = settings, observe
         self.pool = transport if isinstance(transport, Pool) else Pool.single(transport, settings)
+        self.seats = Seats(settings.max_in_flight)
         self._asking = Asking(self.pool, settings)
 
     @classmethod
@@ -96,11 +98,10 @@ class Upstream:
         request_id: str,
         *,
         until: float = math.inf,
-        passed_on: bool = False,
     ) -> Asked:
         """What is asked of this tier from now on, with its deadlines.
 
-        `until` is one more deadline of the whole answer. `passed_on`: another tier may be asked after this.
+        `until` is one more deadline of the whole answer.
         """
         size, now = sum(len(message.content or "") for message in prompt.messages), time.monotonic()
         until = min(caller_deadline(), until, now + self.settings.total_deadline)
@@ -111,7 +112,6 @@ class Upstream:
             until=until,
             prompt_tokens=size / self.settings.bytes_per_token,
             expected_tokens=prompt.max_tokens,
-            begin_by=now + min(self.settings.fallback_after, (until - now) / 2) if passed_on else math.inf,
         )
 
     async def problem(self) -> str | None:

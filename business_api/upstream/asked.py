@@ -1,7 +1,6 @@
 """What is asked of the LLM tier: a prompt with its size, its deadline, and the trail of its attempts."""
 
 import hashlib
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from business_api.exchange import Message, Prompt
+from business_api.upstream.leaving import Leaving
 from business_api.upstream.replica import Replica
 from business_api.usage import Attempt
 
@@ -19,7 +19,7 @@ from business_api.usage import Attempt
 class Asked:
     """A prompt on its way. `until` is the deadline of the whole answer, on the clock of `time.monotonic`.
 
-    `begin_by` is when somebody else is asked in place of servers that have not begun.
+    `leaving` ends its waits for servers that have not begun, when another tier takes it.
     `continues`: the last message is the beginning of the answer, `said_tokens` long, to be gone on with.
     `trail` grows with each attempt, those of a continuation included; `tried` are the replicas that have
     failed it.
@@ -31,7 +31,7 @@ class Asked:
     until: float
     prompt_tokens: float
     expected_tokens: float
-    begin_by: float = math.inf
+    leaving: Leaving | None = None
     continues: bool = False
     said_tokens: int = 0
     trail: list[Attempt] = field(default_factory=list)
@@ -43,9 +43,14 @@ class Asked:
         return self.until - time.monotonic()
 
     @property
-    def left_to_begin(self) -> float:
-        """Seconds in which the first delta must come."""
-        return min(self.until, self.begin_by) - time.monotonic()
+    def left_here(self) -> float:
+        """Seconds until another tier takes it, or until the deadline."""
+        return self.left if self.leaving is None else min(self.left, self.leaving.left)
+
+    @property
+    def taken(self) -> bool:
+        """Whether another tier has taken it."""
+        return self.leaving is not None and self.leaving.seat is not None
 
     @property
     def plain(self) -> bool:

@@ -55,7 +55,7 @@ class Asking:
     async def _after(self, failed: Failed, number: int, asked: Asked, replica: Replica) -> Replica | None:
         """Who is asked next, after a pause; None when nobody is."""
         asked.tried.add(replica)
-        if not failed.again or number == self._settings.retries or _seen_before(failed, asked):
+        if asked.taken or not failed.again or number == self._settings.retries or _seen_before(failed, asked):
             return None
         other = self.pool.another(asked)
         if other is not None and replica.out is not None:
@@ -66,12 +66,12 @@ class Asking:
         if following is None:
             return None
         pause = self._pause(failed, number, elsewhere=following not in asked.tried)
-        if pause >= asked.left_to_begin or pause > self._settings.longest_pause:
+        if pause >= asked.left_here or pause > self._settings.longest_pause:
             return None
         if not self.budget.spend():
             return None
         await self._sleep(pause)
-        return following
+        return None if asked.taken else following
 
     def _pause(self, failed: Failed, number: int, *, elsewhere: bool) -> float:
         """Seconds: none before another replica is asked, else back-off with full jitter, or Retry-After."""

@@ -1,7 +1,6 @@
 """An answer under way: its deltas, and how it goes on when its replica dies in the middle of it."""
 
 import asyncio
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from business_api.exchange import Degradation, Delta
 from business_api.upstream.asked import Asked
 from business_api.upstream.asking import Asking
 from business_api.upstream.seam import Seam
+from business_api.upstream.seats import Seat
 from business_api.upstream.stream import Stream
 from business_api.usage import Attempt, Usage
 
@@ -26,7 +26,7 @@ class Running:
     """A running answer (the `Generation` of exchange.py). Made by Upstream.generate.
 
     With `resumable` an answer of plain text whose replica dies is gone on with by another one, from the text
-    that was said; `degraded` names it then.
+    that was said; `degraded` names it then. `seat` is left when it is closed.
     """
 
     def __init__(self, asking: Asking, asked: Asked, stream: Stream, *, resumable: bool) -> None:
@@ -42,6 +42,7 @@ class Running:
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.degraded: tuple[Degradation, ...] = ()
+        self.seat: Seat | None = None
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -110,7 +111,7 @@ class Running:
             self._end_full()
             return False
         self._seam = Seam("".join(said))
-        asked = replace(self._asked, begin_by=math.inf)
+        asked = replace(self._asked, leaving=None)
         asked.tried.add(self._stream.replica)
         if self._seam.asked_for:  # else only white space was said: from the beginning then
             asked = asked.continued(self._seam.asked_for, _tokens_to_the_last_word(said))
@@ -142,6 +143,8 @@ class Running:
 
     async def aclose(self) -> None:
         """Hang up if the answer has not ended, so that the LLM stops. Idempotent."""
+        if self.seat is not None:
+            self.seat.leave()
         await self._stream.aclose()
 
 

@@ -53,11 +53,13 @@ class Stream:
 
     async def _begin(self) -> None:
         asked = self._asked
-        deadline = min(asked.until, asked.begin_by, time.monotonic() + self._settings.first_delta_deadline)
+        deadline = min(asked.until, time.monotonic() + self._settings.first_delta_deadline)
+        if asked.leaving is not None:
+            asked.leaving.may_end(self._waiting)
         try:
             with self._waiting.until(deadline):
                 await self._send()
-                await self.told.begin(self.waits)  # who thinks is not late
+                await self.told.begin(self._thinks)
         except TimeoutError as exc:
             raise self._late() from exc
         except Failed as failed:
@@ -90,13 +92,19 @@ class Stream:
             raise await refusal(self._reply)
         self.told = Deltas(self._reply)
 
+    def _thinks(self) -> None:
+        """Who thinks is not late."""
+        if self._asked.leaving is not None:
+            self._asked.leaving.not_yet(self._waiting)
+        self.waits()
+
     def _late(self) -> Failed:
         if self._asked.left <= 0:
             return Failed("deadline", UpstreamTimeout(OVER), again=False)
         if self.replica.out is not None:
             return Failed("stalled", UpstreamTimeout("the LLM server makes no progress"), again=True)
         error = UpstreamTimeout("the LLM server did not begin to answer in time")
-        if self._asked.left_to_begin <= 0:  # it may be slow only for those who can ask another one
+        if self._asked.taken:  # it may be slow only for those who can ask another one
             return Failed("late", error, again=False)
         return self._blame(Failed("late", error, again=True, strikes=BROKE_OFF))
 
@@ -159,6 +167,8 @@ class Stream:
         self._load.put_down()
         self._waiting.close()
         self.replica.waits.discard(self._waiting)
+        if self._asked.leaving is not None:
+            self._asked.leaving.over(self._waiting)
         reply, self._reply = self._reply, None
         if reply is not None:
             await reply.aclose()

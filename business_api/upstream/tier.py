@@ -15,25 +15,26 @@ from business_api.upstream.pool import Pool
 
 @dataclass(frozen=True)
 class Tier:
-    """`primary` answers, `chains` do for assistants with fallbacks; `stood_in` counts by fallback."""
+    """`primary` answers, `chains` do for assistants with fallbacks; `stood_in`, `full` count by fallback."""
 
     primary: Upstream
     fallbacks: Mapping[str, Upstream]
     chains: Mapping[str, Chain]
     stood_in: Counter[str]
+    full: Counter[str]
 
     @classmethod
     def of(
         cls, primary: Upstream, fallbacks: Mapping[str, Upstream], assistants: Iterable[Assistant]
     ) -> "Tier":
         """These models, chained as the assistants want it; the models belong to the caller."""
-        stood_in = Counter(dict.fromkeys(fallbacks, 0))
+        stood_in, full = (Counter(dict.fromkeys(fallbacks, 0)) for _ in range(2))
         chains = {
-            one.name: Chain(primary, {name: fallbacks[name] for name in one.fallbacks}, stood_in)
+            one.name: Chain(primary, {name: fallbacks[name] for name in one.fallbacks}, stood_in, full)
             for one in assistants
             if one.fallbacks
         }
-        return cls(primary, fallbacks, chains, stood_in)
+        return cls(primary, fallbacks, chains, stood_in, full)
 
     @classmethod
     @asynccontextmanager
@@ -86,7 +87,7 @@ def _used(known: Mapping[str, LlmSettings], assistants: Iterable[Assistant]) -> 
         told = settings.model_fields_set
         if not told & {"url", "replicas"}:  # the default is the address of the LLM tier itself
             raise ValueError(f"the fallback {name!r} (BUSINESS_API_LLM_FALLBACKS) needs a url, or replicas")
-        if unused := told.intersection(QueueSettings.model_fields):
+        if unused := told.intersection(QueueSettings.model_fields) - {"max_in_flight"}:
             raise ValueError(
                 f"the fallback {name!r} (BUSINESS_API_LLM_FALLBACKS) has no queue of its own: "
                 f"take {', '.join(sorted(unused))} out"
