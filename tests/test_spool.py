@@ -52,6 +52,26 @@ def test_segments_follow_each_other_and_vanish_when_they_are_drained(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_it_knows_how_much_it_takes_on_disk(tmp_path: Path) -> None:
+    def told_and_there(spool: Spool) -> tuple[int, int]:
+        return spool.counts().spool_bytes, sum(one.stat().st_size for one in tmp_path.glob("*.segment"))
+
+    for left_behind in (0, 20):
+        spool = a_spool(tmp_path, segment_bytes=300)
+        told, there = told_and_there(spool)
+        assert told == there
+        assert bool(told) is bool(left_behind)
+        for _ in range(20):
+            spool.append(b"x" * 100)
+        told, there = told_and_there(spool)
+        assert told == there > 2000
+        if left_behind:
+            everything(spool)
+            told, there = told_and_there(spool)
+            assert told == there < 300
+        spool.close()
+
+
 def test_a_disk_that_fills_up_in_the_middle_of_a_write_leaves_no_half_record(tmp_path: Path) -> None:
     spool = a_spool(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -89,6 +89,7 @@ class Spool:
             for dead in self._adopted
             for path in dead.segments()
         ]
+        self._bytes = sum(one.size for one in self._segments)
         self._active: _Segment | None = None
         self._file = -1
         self._number = 0
@@ -168,7 +169,7 @@ class Spool:
                 replayed=self._replayed,
                 damaged=self._damaged,
                 torn=self._torn,
-                spool_bytes=self._bytes(),
+                spool_bytes=self._bytes,
             )
 
     def close(self) -> None:
@@ -183,7 +184,7 @@ class Spool:
     def _write(self, framed: bytes) -> Drop | None:
         if self._closed:
             return Drop.CLOSED
-        if self._bytes() + len(framed) > self._limit_bytes:
+        if self._bytes + len(framed) > self._limit_bytes:
             return Drop.FULL
         try:
             segment = self._segment_for(len(framed))
@@ -191,6 +192,7 @@ class Spool:
         except OSError as exc:
             return Drop.FULL if exc.errno in (errno.ENOSPC, errno.EDQUOT) else Drop.WRITE_ERROR
         segment.size += len(framed)
+        self._bytes += len(framed)
         segment.frames = (segment.frames or 0) + 1
         self._waiting += 1
         return None
@@ -228,14 +230,12 @@ class Spool:
             self._active = None
             os.close(self._file)
 
-    def _bytes(self) -> int:
-        return sum(one.size for one in self._segments)
-
     def _sweep(self) -> None:
         done = [one for one in self._segments if one is not self._active and one.passed == one.size]
         for one in done:
             with contextlib.suppress(OSError):  # it will be read once more by the next process: harmless
                 one.path.unlink(missing_ok=True)
+            self._bytes -= one.size
         self._segments = [one for one in self._segments if one not in done]
 
 
