@@ -159,8 +159,8 @@ class SinkSettings(Group):
     """Where exchanges are recorded."""
 
     segment_bytes: int = 1024 * 1024
-    """A spool segment is closed and synced at this size. It is read at once: memory grows by a multiple of it,
-    once, when the store has been held up. Measured at 2,300 answers/s, 3 s held up: 0.8 MB; with 8 MiB 5.2."""
+    """A spool segment is closed and synced at this size. It is read at once: memory grows by a multiple of it
+    when the store has been held up. Measured at 2,300 answers/s, 3 s held up: 0.8 MB; with 8 MiB 5.2 MB."""
     drain_seconds: float = 0.2
     """Longest time an exchange waits in the spool before it is in the store."""
     spool_bytes: int = Field(1024**3, ge=4096)

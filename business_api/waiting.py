@@ -30,6 +30,7 @@ class Waiting:
     def taken_up(self) -> None:
         """The waits that follow are the current task's, which would cost too much to ask for each time."""
         self._task = asyncio.current_task()
+        self._cancelling = 0 if self._task is None else self._task.cancelling()
 
     def begins(self, deadline: float) -> None:
         """The task is about to wait, at most until `deadline`, on the clock of `time.monotonic`."""
@@ -45,7 +46,6 @@ class Waiting:
         """End the wait now, if there is one."""
         if self._due < math.inf and self._task is not None and not self._out:
             self._out = True
-            self._cancelling = self._task.cancelling()
             self._task.cancel()
 
     def ran_out(self) -> bool:

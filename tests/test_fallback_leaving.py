@@ -1,12 +1,17 @@
 """When a question leaves a tier that is slow or hangs: after its time, for a fallback that takes it."""
 
 import asyncio
+import contextlib
+from dataclasses import replace
 
 import pytest
 
+from business_api.errors import InvalidRequest, ServiceError, UpstreamTimeout
+from business_api.upstream.leaving import Leaving
+from business_api.upstream.seats import Seats
 from tests.chains import asked, burst, carried, chain_of, close, outcomes, small
 from tests.fakes import eventually
-from tests.pools import NOBODY, SAID, heard, llm
+from tests.pools import NOBODY, PROMPT, SAID, heard, llm, pool_of
 from tests.test_reasoning import Thinking
 
 
@@ -76,7 +81,7 @@ async def test_who_thinks_is_not_left_and_keeps_no_seat() -> None:
 @pytest.mark.parametrize("full", [False, True])
 async def test_a_pause_is_not_waited_for_where_a_seat_is_free(full: bool) -> None:
     primary = llm()
-    primary.fail_with(503, headers={"retry-after": "1"})
+    primary.fail_with(503, headers={"retry-after": "4"})
     async with chain_of(primary, small(), fallback_after=0.5, retries=1) as chain:
         seats = chain.fallbacks["small"].seats
         taken = [seats.take() for _ in range(seats.most if full else 0)]
@@ -86,7 +91,7 @@ async def test_a_pause_is_not_waited_for_where_a_seat_is_free(full: bool) -> Non
         assert asking.done() is not full
         for seat in taken:
             seat.leave()
-        _, running = await asking
+        _, running = await asyncio.wait_for(asking, 3)
     assert outcomes(running) == [("", "status_503"), ("small/", "answered")]
 
 
@@ -125,3 +130,53 @@ async def test_a_fallback_that_is_out_is_no_reason_to_give_up_early() -> None:
     async with chain_of(llm(first_delay=0.3), NOBODY, fallback_after=0.05, retries=0) as chain:
         chain.fallbacks["small"].pool.replicas[0].eject("as a test wants it")
         assert (await heard(chain))[0] == SAID
+
+
+async def test_an_attempt_that_is_begun_when_the_question_has_just_been_taken_asks_nobody() -> None:
+    primary, seats = llm(), Seats(1)
+    async with pool_of(primary, retries=0) as upstream:
+        with Leaving(0.0, lambda: seats) as leaving:
+            await eventually(lambda: leaving.seat is not None)
+            with pytest.raises(UpstreamTimeout):
+                await upstream.begin(replace(upstream.asked(PROMPT, {}, "id-1"), leaving=leaving))
+    assert primary.requests == []
+
+
+@pytest.mark.parametrize("fails", [UpstreamTimeout("late"), InvalidRequest("wrong"), None])
+async def test_a_seat_is_kept_for_whom_the_tier_has_failed_and_left_else(fails: Exception | None) -> None:
+    seats = Seats(1)
+    with contextlib.suppress(ServiceError), Leaving(0.0, lambda: seats) as leaving:
+        await eventually(lambda: leaving.seat is not None)
+        if fails is not None:
+            raise fails
+    kept = isinstance(fails, UpstreamTimeout)
+    assert (leaving.seat is not None, seats.taken) == (kept, int(kept))
+
+
+async def test_a_tier_that_is_back_is_asked_by_who_found_no_seat() -> None:
+    primary = llm()
+    async with chain_of(primary, small(), retries=0, knobs={"max_in_flight": 1}) as chain:
+        (replica,) = chain.primary.pool.replicas
+        replica.eject("as a test wants it")
+        begun = [await asked(chain)]
+        asking = asyncio.create_task(heard(chain))
+        await asyncio.sleep(0.1)
+        replica.readmit()
+        said, running = await asking
+        await close(begun)
+    assert said == SAID
+    assert outcomes(running) == [("llm", "out"), ("small", "full"), ("", "answered")]
+
+
+async def test_who_hangs_up_in_the_very_moment_of_leaving_has_hung_up() -> None:
+    primary = llm()
+    primary.hang_before_first()
+    async with chain_of(primary, small(), retries=0) as chain:
+        asking = asyncio.create_task(heard(chain))
+        await eventually(lambda: bool(primary.requests))
+        asking.cancel()
+        for waiting in chain.primary.pool.replicas[0].waits:
+            waiting.run_out()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await eventually(lambda: not carried(chain))

@@ -70,7 +70,7 @@ class Asking:
             return None
         if not self.budget.spend():
             return None
-        await self._sleep(pause)
+        await (self._sleep if asked.leaving is None else asked.leaving.pause)(pause)
         return None if asked.taken else following
 
     def _pause(self, failed: Failed, number: int, *, elsewhere: bool) -> float:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,13 +38,16 @@ class Chain:
         """Start answering (the `Generate` port), whoever begins first. The caller must close what it gets.
 
         Raises what the LLM tier refuses, and what kept it from answering when no fallback did either;
-        Overloaded when one of them would but has no seat free.
+        Overloaded when one of them would but has no seat free, and the LLM tier is away.
         """
         asked = self.primary.asked(prompt, sampling, request_id)
         others = Others({name: one for name, one in self.fallbacks.items() if self._fits(one, prompt)})
         if self.primary.pool.all_out and others.serving:
             asked.trail.append(Attempt(PRIMARY, "out", 0.0))
-            return await self._stood_in(asked, others) or await self.primary.begin(asked)
+            running = await self._stood_in(asked, others)
+            if running is None and self.primary.pool.all_out:
+                _refuse(asked, others)
+            return running or await self.primary.begin(asked)
         leaving = others.leaving(self.primary, asked)
         try:
             with leaving:
@@ -52,13 +55,14 @@ class Chain:
         except Unavailable as exc:
             if (running := await self._stood_in(asked, others, leaving.seat)) is not None:
                 return running
+            _refuse(asked, others)
             exc.attempts = tuple(asked.trail)
             raise
 
     async def _stood_in(self, asked: Asked, others: Others, seat: Seat | None = None) -> Running | None:
         """The answer of the first fallback that begins; None when none does, whatever they say.
 
-        `seat` is one that was taken before. Raises Overloaded when nothing but a seat is wanting.
+        `seat` is one that was taken before.
         """
         too_long = (name for name in self.fallbacks if name not in others.left)
         asked.trail.extend(Attempt(name, "too_long", 0.0) for name in too_long)
@@ -74,9 +78,8 @@ class Chain:
                 continue
             self.stood_in[name] += 1
             return running
-        self._pass_over(others.left, others, asked)
-        if asked.left > 0 and (full := others.serving):
-            raise _no_seat(full, asked)
+        if asked.left > 0:
+            self._pass_over(others.left, others, asked)
         return None
 
     def _pass_over(self, names: Iterable[str], others: Others, asked: Asked) -> None:
@@ -127,8 +130,12 @@ async def _begun(fallback: Upstream, asked: Asked, seat: Seat) -> Running:
     return running
 
 
-def _no_seat(full: Sequence[str], asked: Asked) -> Overloaded:
-    told = f"the LLM tier is away, and {' and '.join(full)} in its place answers as much as it may"
-    refusal = Overloaded(told, retry_after=COME_BACK)
-    refusal.attempts = tuple(asked.trail)
-    return refusal
+def _refuse(asked: Asked, others: Others) -> None:
+    """Raises Overloaded when nothing but a seat was wanting."""
+    if asked.left > 0 and (full := others.serving):
+        told = (
+            f"the LLM tier does not answer, and {' and '.join(full)} in its place answers as much as it may"
+        )
+        refusal = Overloaded(told, retry_after=COME_BACK)
+        refusal.attempts = tuple(asked.trail)
+        raise refusal

@@ -1,6 +1,7 @@
 """When a question leaves a tier that has not begun: after its time, as soon as another one takes it."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ class Leaving:
         self._waits = set[Waiting]()
         self._thinking = set[Waiting]()
         self._timer: asyncio.TimerHandle | None = None
+        self._seated = asyncio.Event()
         self.seat: Seat | None = None
 
     def __enter__(self) -> Self:
@@ -38,6 +40,7 @@ class Leaving:
             self._timer.cancel()
         if self.seat is not None and not isinstance(exc, Unavailable):
             self.seat.leave()
+            self.seat = None
 
     @property
     def left(self) -> float:
@@ -47,6 +50,12 @@ class Leaving:
     def may_end(self, waiting: Waiting) -> None:
         """A server is about to be waited for."""
         self._waits.add(waiting)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until it has a seat."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._seated.wait()
 
     def not_yet(self, waiting: Waiting) -> None:
         """The server thinks: it is not late. Called again and again."""
@@ -67,5 +76,6 @@ class Leaving:
             self._look_in(LOOK)
             return
         self.seat = seats.take()
+        self._seated.set()
         for waiting in tuple(self._waits):
             waiting.run_out()

@@ -36,7 +36,7 @@ class Others:
         for _ in range(LOOKS):
             if self.free() is not None or not self.serving or asked.left <= 0:
                 break
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(min(LOOK, asked.left))
         seats = self.free()
         if not self.serving:
             seats = next((one.seats for one in self.left.values() if not one.seats.full), None)

@@ -143,9 +143,11 @@ class Running:
 
     async def aclose(self) -> None:
         """Hang up if the answer has not ended, so that the LLM stops. Idempotent."""
-        if self.seat is not None:
-            self.seat.leave()
-        await self._stream.aclose()
+        try:
+            await self._stream.aclose()
+        finally:
+            if self.seat is not None:
+                self.seat.leave()
 
 
 def _tokens_to_the_last_word(said: list[str]) -> int:

@@ -56,6 +56,8 @@ class Stream:
         deadline = min(asked.until, time.monotonic() + self._settings.first_delta_deadline)
         if asked.leaving is not None:
             asked.leaving.may_end(self._waiting)
+        if asked.taken:  # a moment ago, when this attempt was about to begin
+            raise self._late()
         try:
             with self._waiting.until(deadline):
                 await self._send()
